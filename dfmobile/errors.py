@@ -90,6 +90,10 @@ class EvaluationError(DfmobileError):
     """The accuracy of an architecture could not be determined."""
 
 
+class ExecutionError(DfmobileError):
+    """A task did not run to its end: its worker died, was stopped, or its function failed unexpectedly."""
+
+
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     """Import an optional dependency, or say which extra installs it.
 

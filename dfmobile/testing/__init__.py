@@ -1,0 +1,1 @@
+"""Contract suites, fakes and replay tools; importable by tests only."""
