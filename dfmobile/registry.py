@@ -6,7 +6,7 @@ needs no change here. Nothing is imported until it is asked for by name. Floor 1
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -26,7 +26,7 @@ def _origin(entry: EntryPoint) -> str:
     return f"{entry.value} (package {package})"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _group(group: str) -> dict[str, EntryPoint]:
     if group not in GROUPS:
         raise PluginError(f"unknown plug point {group!r}", hint=f"one of: {', '.join(GROUPS)}")

@@ -1,4 +1,4 @@
-"""Encoded networks: encoding, blocks, search spaces and the zoo. An architecture becomes blocks, a block an op graph."""
+"""Encoded networks: encoding, blocks, search spaces and the zoo."""
 
 from dfmobile.architecture.encoding import Architecture, Decoder, Stage
 from dfmobile.architecture.network import Network, PlacedBlock, build

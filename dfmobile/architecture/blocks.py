@@ -144,9 +144,7 @@ class Basic(Block):
             relu=True,
         )
         value = conv_bn(builder, value, f"{prefix}.conv2", self.width, 3, epsilon=self.epsilon, relu=False)
-        return _add_shortcut(
-            builder, prefix, value, inputs[0], self.width, self.stride, self.projection, self.epsilon
-        )
+        return _add_shortcut(builder, prefix, value, inputs[0], self.width, self.stride, self.projection, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -165,16 +163,10 @@ class Bottleneck(Block):
         """See base class."""
         first, second = (self.stride, 1) if self.stride_in_first else (1, self.stride)
         epsilon = self.epsilon
-        value = conv_bn(
-            builder, inputs[0], f"{prefix}.conv1", self.mid, 1, stride=first, epsilon=epsilon, relu=True
-        )
-        value = conv_bn(
-            builder, value, f"{prefix}.conv2", self.mid, 3, stride=second, epsilon=epsilon, relu=True
-        )
+        value = conv_bn(builder, inputs[0], f"{prefix}.conv1", self.mid, 1, stride=first, epsilon=epsilon, relu=True)
+        value = conv_bn(builder, value, f"{prefix}.conv2", self.mid, 3, stride=second, epsilon=epsilon, relu=True)
         value = conv_bn(builder, value, f"{prefix}.conv3", self.width, 1, epsilon=epsilon, relu=False)
-        return _add_shortcut(
-            builder, prefix, value, inputs[0], self.width, self.stride, self.projection, epsilon
-        )
+        return _add_shortcut(builder, prefix, value, inputs[0], self.width, self.stride, self.projection, epsilon)
 
 
 def _add_shortcut(
@@ -225,9 +217,7 @@ class ShuffleDown(Block):
         half = self.width // 2
         left = depthwise_bn(builder, inputs[0], f"{prefix}.left.depthwise", stride=2)
         left = conv_bn(builder, left, f"{prefix}.left.conv", half, 1, epsilon=DEFAULT_EPSILON, relu=True)
-        right = conv_bn(
-            builder, inputs[0], f"{prefix}.right.conv1", half, 1, epsilon=DEFAULT_EPSILON, relu=True
-        )
+        right = conv_bn(builder, inputs[0], f"{prefix}.right.conv1", half, 1, epsilon=DEFAULT_EPSILON, relu=True)
         right = depthwise_bn(builder, right, f"{prefix}.right.depthwise", stride=2)
         right = conv_bn(builder, right, f"{prefix}.right.conv2", half, 1, epsilon=DEFAULT_EPSILON, relu=True)
         value = builder.concat(left, right, name=f"{prefix}.concat")
@@ -265,9 +255,7 @@ class PyramidPooling(Block):
         return _fuse(builder, value, prefix, self.width, epsilon, separable=self.separable)
 
 
-def _fuse(
-    builder: GraphBuilder, value: str, prefix: str, width: int, epsilon: float, *, separable: bool
-) -> str:
+def _fuse(builder: GraphBuilder, value: str, prefix: str, width: int, epsilon: float, *, separable: bool) -> str:
     if separable:
         value = depthwise_bn(builder, value, f"{prefix}.depthwise")
         return conv_bn(builder, value, f"{prefix}.fuse", width, 1, epsilon=epsilon, relu=True)
@@ -320,9 +308,7 @@ class ScoreHead(Block):
     def emit(self, builder: GraphBuilder, prefix: str, *inputs: str) -> str:
         """See base class."""
         if self.batch_norm:
-            value = conv_bn(
-                builder, inputs[0], f"{prefix}.conv", self.classes, 3, epsilon=DF_EPSILON, relu=False
-            )
+            value = conv_bn(builder, inputs[0], f"{prefix}.conv", self.classes, 3, epsilon=DF_EPSILON, relu=False)
         else:
             value = builder.conv(inputs[0], self.classes, 3, padding=1, bias=True, name=f"{prefix}.conv")
         if self.scale > 1:

@@ -123,9 +123,7 @@ class Architecture:
         if self.family.startswith("resnet") and self.stem != _DEFAULT_STEM[self.family]:
             raise EncodingError("the stem of a ResNet is fixed")
         if self.family == "shuffle" and len(self.stem) != 2:
-            raise EncodingError(
-                "the separable stem of family 'shuffle' has two widths, for example stem=8s2-24s2"
-            )
+            raise EncodingError("the separable stem of family 'shuffle' has two widths, for example stem=8s2-24s2")
         if self.decoder is not None and self.family not in _DEFAULT_OUTPUT_STRIDE:
             raise EncodingError(f"family {self.family!r} has no segmentation decoder")
 
@@ -142,9 +140,7 @@ class Architecture:
         if not all(stage.widths for stage in self.stages):
             raise EncodingError("a stage without blocks", hint=_GRAMMAR_HINT)
         if not self.stem or len(self.stem) > 8 or any(stride not in (1, 2, 4) for _, stride in self.stem):
-            raise EncodingError(
-                "a stem has one to eight convs of stride 1 or 2", hint="for example stem=32s2-64s2"
-            )
+            raise EncodingError("a stem has one to eight convs of stride 1 or 2", hint="for example stem=32s2-64s2")
         if min(numbers) < 1 or max(numbers) > MAX_WIDTH:
             bad = min(numbers) if min(numbers) < 1 else max(numbers)
             raise EncodingError(f"width {bad} is outside 1 to {MAX_WIDTH}")
@@ -207,9 +203,7 @@ class Architecture:
                 hint=_GRAMMAR_HINT,
             )
         try:
-            stages = tuple(
-                Stage(kind, _widths(kind, part)) for kind, part in zip(kinds, stage_texts, strict=True)
-            )
+            stages = tuple(Stage(kind, _widths(kind, part)) for kind, part in zip(kinds, stage_texts, strict=True))
             decoder = _decoder(family, segment) if plus else None
             chosen = _options(family, options)
             return cls(
@@ -221,9 +215,7 @@ class Architecture:
                 in_channels=chosen.get("channels", 3),
             )
         except EncodingError as error:
-            raise EncodingError(
-                f"malformed encoding {text!r}: {error}", error.hint or _GRAMMAR_HINT
-            ) from error
+            raise EncodingError(f"malformed encoding {text!r}: {error}", error.hint or _GRAMMAR_HINT) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; ``from_json`` reads it back."""
@@ -300,9 +292,7 @@ def _stage_text(family: str, stage: Stage) -> str:
 def _decoder(family: str, text: str) -> Decoder:
     keyword, *parts = text.split(":")
     if keyword != "seg" or not 1 <= len(parts) <= 2:
-        raise EncodingError(
-            f"{'+' + text!r} is not a decoder", hint="for example +seg:19,32,128 or +seg:19,32,128:d8"
-        )
+        raise EncodingError(f"{'+' + text!r} is not a decoder", hint="for example +seg:19,32,128 or +seg:19,32,128:d8")
     controllers = tuple(_number(part, "controller width") for part in parts[0].split(","))
     if len(controllers) != 3:
         raise EncodingError(f"a decoder has three controller widths (stages 3, 4, 5), got {len(controllers)}")
@@ -319,9 +309,7 @@ def _options(family: str, options: list[str]) -> dict[str, Any]:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals or name not in ("stem", "classes", "channels") or name in chosen:
-            raise EncodingError(
-                f"unknown or doubled option {option!r}", hint="options: stem=, classes=, channels="
-            )
+            raise EncodingError(f"unknown or doubled option {option!r}", hint="options: stem=, classes=, channels=")
         if name == "stem":
             convs = []
             for part in value.split("-"):

@@ -62,7 +62,7 @@ class PlacedBlock:
 
     @property
     def graph(self) -> Graph:
-        """The block alone in its deployed form (batch norm folded), with inputs ``input0``, ``input1``, …"""
+        """The block alone in its deployed form (batch norm folded), with inputs ``input0``, ``input1`` and so on."""
         return _deployed_graph(self.block, self.input_shapes)
 
     @property

@@ -16,9 +16,7 @@ def nearest_divisor(extent: int, bins: int) -> int:
     return min(divisors, key=lambda number: (abs(number * bins - extent), -number))
 
 
-def pyramid_windows(
-    height: int, width: int, bins: tuple[tuple[int, int], ...]
-) -> tuple[tuple[int, int], ...]:
+def pyramid_windows(height: int, width: int, bins: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     """Return the pooling window (rows, columns) for each bin of a map.
 
     On the 32x64 map of 2048x1024 the DF bins give 32, 16, 8 and 4; on the 12x20 map of 640x384 the PL1A bins give

@@ -36,6 +36,5 @@ def resolve(text: str) -> Architecture:
     close = difflib.get_close_matches(text, zoo.names(), n=1, cutoff=0.4)
     raise InputError(
         f"unknown network {text!r}",
-        hint=(f"did you mean {close[0]}? " if close else "")
-        + f"known: {', '.join(zoo.names())}; or an encoding text",
+        hint=(f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(zoo.names())}; or an encoding text",
     )

@@ -105,8 +105,9 @@ def _transposed_conv(op: ops.TransposedConv, x: Array, parameters: Parameters) -
     def terms(row: int, column: int) -> Array:
         if op.depthwise:
             product: Array = weight[None, :, 0, row, column, None, None] * x
-            return product
-        return (weight[:, :, row, column].T @ flat).reshape(n, op.out_channels, h, w)
+        else:
+            product = (weight[:, :, row, column].T @ flat).reshape(n, op.out_channels, h, w)
+        return product
 
     result = _scatter(x, terms, op.out_channels, op)
     return result + parameters["bias"][:, None, None] if op.bias else result
@@ -136,7 +137,8 @@ def _max_pool(op: ops.MaxPool, x: Array, parameters: Parameters) -> Array:
     views = [
         _window(padded, row, column, op.stride, (h, w)) for row in range(op.kernel[0]) for column in range(op.kernel[1])
     ]
-    return np.maximum.reduce(views)
+    result: Array = np.maximum.reduce(views)
+    return result
 
 
 def _average_pool(op: ops.AveragePool, x: Array, parameters: Parameters) -> Array:
@@ -153,13 +155,15 @@ def _resize_bilinear(op: ops.ResizeBilinear, x: Array, parameters: Parameters) -
     del parameters
     rows = resize_matrix(x.shape[2], op.size[0], align_corners=op.align_corners).astype(x.dtype)
     columns = resize_matrix(x.shape[3], op.size[1], align_corners=op.align_corners).astype(x.dtype)
-    return rows @ x @ columns.T
+    result: Array = rows @ x @ columns.T
+    return result
 
 
 def _channel_shuffle(op: ops.ChannelShuffle, x: Array, parameters: Parameters) -> Array:
     del parameters
     n, c, h, w = x.shape
-    return x.reshape(n, op.groups, c // op.groups, h, w).swapaxes(1, 2).reshape(n, c, h, w)
+    result: Array = x.reshape(n, op.groups, c // op.groups, h, w).swapaxes(1, 2).reshape(n, c, h, w)
+    return result
 
 
 def _fully_connected(op: ops.FullyConnected, x: Array, parameters: Parameters) -> Array:
