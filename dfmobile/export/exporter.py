@@ -1,0 +1,131 @@
+"""Export a graph as a model file: written, run and compared with the reference, and only then put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfmobile.errors import InputError
+from dfmobile.export.verify import Verification
+from dfmobile.export.verify import verify as verify_file
+from dfmobile.files import atomic_write
+from dfmobile.graph import Graph, Weights
+
+FORMATS = ("tflite", "onnx")
+PRECISIONS = ("fp32",)
+_LATER_FORMATS = ("ncnn", "tensorrt")
+_LATER_PRECISIONS = ("fp16", "int8")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        format: one of ``FORMATS``.
+        opset: of an .onnx file, None of others.
+        size_bytes: of the file.
+        sha256: of the file, 64 hexadecimal digits.
+        verification: how it compares with the reference; None where that was not asked for.
+    """
+
+    path: Path
+    format: str
+    opset: int | None
+    size_bytes: int
+    sha256: str
+    verification: Verification | None
+
+
+def check_options(format: str, opset: int | None = None, precision: str = "fp32") -> None:
+    """Check what an export is asked for, before anything is computed.
+
+    Raises:
+        InputError: if this version does not have it.
+    """
+    if format not in FORMATS:
+        state = "is not available in this version" if format in _LATER_FORMATS else "is unknown"
+        raise InputError(f"export format {format!r} {state}", hint=f"formats: {', '.join(FORMATS)}")
+    if precision not in PRECISIONS:
+        state = "is not available in this version" if precision in _LATER_PRECISIONS else "is unknown"
+        raise InputError(f"export precision {precision!r} {state}", hint=f"precisions: {', '.join(PRECISIONS)}")
+    if format != "onnx" and opset is not None:
+        raise InputError(f"format {format!r} has no opset", hint="leave the opset out, or export to onnx")
+
+
+def model_bytes(
+    graph: Graph,
+    weights: Weights,
+    format: str,
+    *,
+    opset: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return a graph as the content of a model file of the given format.
+
+    Raises:
+        InputError: if the format or opset is not available.
+        GraphError: if the weights do not fit the graph.
+        ExportError: if the graph cannot be written in that format.
+        MissingExtraError: if what the format needs is not installed.
+    """
+    check_options(format, opset)
+    if format == "tflite":
+        from dfmobile.export.tflite import tflite_bytes
+
+        return tflite_bytes(graph, weights, metadata=metadata)
+    from dfmobile.export.onnx import DEFAULT_OPSET, onnx_bytes
+
+    return onnx_bytes(graph, weights, opset=DEFAULT_OPSET if opset is None else opset, metadata=metadata)
+
+
+def export(
+    graph: Graph,
+    weights: Weights,
+    path: str | os.PathLike[str],
+    *,
+    format: str,
+    opset: int | None = None,
+    precision: str = "fp32",
+    verify: bool = True,
+    metadata: Mapping[str, str] | None = None,
+) -> ExportResult:
+    """Write a model file; by default it is run and compared with the numpy reference first.
+
+    Args:
+        graph: training or deployed form.
+        weights: its weights.
+        path: the file; an older one is replaced only when the new one is whole and verified.
+        format: ``"tflite"`` or ``"onnx"``.
+        opset: of an .onnx file, 13 to 21; 17 by default.
+        precision: ``"fp32"``.
+        verify: compare with the reference, on random inputs, before the file is put in place.
+        metadata: texts to store in the file.
+
+    Raises:
+        InputError: if the format, precision or opset is not available.
+        GraphError: if the weights do not fit the graph.
+        ExportError: if the graph cannot be written, or what was written computes something else.
+        StorageError: if the file cannot be written.
+        MissingExtraError: if what the format needs is not installed.
+    """
+    check_options(format, opset, precision)
+    data = model_bytes(graph, weights, format, opset=opset, metadata=metadata)
+    verification = verify_file(data, format, graph, weights) if verify else None
+    atomic_write(path, data)
+    if format == "onnx" and opset is None:
+        from dfmobile.export.onnx import DEFAULT_OPSET
+
+        opset = DEFAULT_OPSET
+    return ExportResult(
+        path=Path(path),
+        format=format,
+        opset=opset,
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        verification=verification,
+    )
