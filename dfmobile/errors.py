@@ -94,6 +94,18 @@ class ExecutionError(DfmobileError):
     """A task did not run to its end: its worker died, was stopped, or its function failed unexpectedly."""
 
 
+def quoted(text: str, limit: int = 120) -> str:
+    """Return a user's text in quotes for an error's message: one line, shortened, control characters escaped.
+
+    Args:
+        text: whatever the user gave.
+        limit: characters of it to show.
+    """
+    if len(text) <= limit:
+        return repr(text)
+    return f"{text[:limit]!r}… ({len(text)} characters)"
+
+
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     """Import an optional dependency, or say which extra installs it.
 

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from dfmobile.errors import PluginError
+from dfmobile.errors import DfmobileError, PluginError, quoted
 
 GROUPS = (
     "dfmobile.backends",
@@ -66,12 +66,14 @@ def load(group: str, name: str) -> Any:
     if name not in found:
         kind = group.rpartition(".")[2]
         known = ", ".join(sorted(found)) or "none; is dfmobile installed (pip install -e .)?"
-        raise PluginError(f"unknown name {name!r} among the {kind}", hint=f"known: {known}")
+        raise PluginError(f"unknown name {quoted(name)} among the {kind}", hint=f"known: {known}")
     entry = found[name]
     try:
         return entry.load()
-    except (ImportError, AttributeError) as error:
+    except DfmobileError:
+        raise
+    except Exception as error:  # importing runs the package's code: whatever it raises is a fault of the plug-in
         raise PluginError(
-            f"plug-in {name!r} of {group} cannot be imported from {_origin(entry)}: {error}",
+            f"plug-in {name!r} of {group} cannot be imported from {_origin(entry)}: {type(error).__name__}: {error}",
             hint="reinstall that package; it may be built for another version of dfmobile",
         ) from error

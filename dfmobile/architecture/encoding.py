@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from dfmobile.errors import EncodingError
+from dfmobile.errors import EncodingError, quoted
 
 MAX_TEXT = 4096
 MAX_WIDTH = 8192
@@ -69,7 +69,8 @@ class Decoder:
     Attributes:
         controllers: widths of the channel controllers of stages 3, 4 and 5; a fusion node is as wide as its
             controller.
-        output_stride: input size / score size: 1, 2, 4 or 8.
+        output_stride: input size / score size: 1, 2, 4 or 8, and not more than the architecture's
+            ``decoder_stride``.
     """
 
     controllers: tuple[int, int, int]
@@ -120,12 +121,21 @@ class Architecture:
                 )
         if self.family == "shuffle" and any(width % 2 for width in widths):
             raise EncodingError("a shuffle unit splits its channels in halves: widths must be even")
+        if self.family == "shuffle" and any(len(set(stage.widths)) > 1 for stage in self.stages):
+            raise EncodingError("a stage of family 'shuffle' has one width", hint="for example 4x48: depth x width")
         if self.family.startswith("resnet") and self.stem != _DEFAULT_STEM[self.family]:
             raise EncodingError("the stem of a ResNet is fixed")
         if self.family == "shuffle" and len(self.stem) != 2:
             raise EncodingError("the separable stem of family 'shuffle' has two widths, for example stem=8s2-24s2")
-        if self.decoder is not None and self.family not in _DEFAULT_OUTPUT_STRIDE:
-            raise EncodingError(f"family {self.family!r} has no segmentation decoder")
+        if self.decoder is not None:
+            if self.family not in _DEFAULT_OUTPUT_STRIDE:
+                raise EncodingError(f"family {self.family!r} has no segmentation decoder")
+            if self.decoder_stride % self.decoder.output_stride:
+                raise EncodingError(
+                    f"scores at stride {self.decoder.output_stride}, but the decoder's last map is at stride "
+                    f"{self.decoder_stride}",
+                    hint=f"end the encoding with :d{self.decoder_stride}, or with less",
+                )
 
     def _check_numbers(self) -> None:
         numbers = [width for stage in self.stages for width in stage.widths]
@@ -139,7 +149,9 @@ class Architecture:
                 )
         if not all(stage.widths for stage in self.stages):
             raise EncodingError("a stage without blocks", hint=_GRAMMAR_HINT)
-        if not self.stem or len(self.stem) > 8 or any(stride not in (1, 2, 4) for _, stride in self.stem):
+        # A ResNet's fixed stem is written as one conv of stride 4.
+        fixed = self.stem == _DEFAULT_STEM.get(self.family)
+        if not fixed and (not 1 <= len(self.stem) <= 8 or any(stride not in (1, 2) for _, stride in self.stem)):
             raise EncodingError("a stem has one to eight convs of stride 1 or 2", hint="for example stem=32s2-64s2")
         if min(numbers) < 1 or max(numbers) > MAX_WIDTH:
             bad = min(numbers) if min(numbers) < 1 else max(numbers)
@@ -158,6 +170,11 @@ class Architecture:
         # A ResNet's first stage keeps the map.
         halvings = len(self.stages) - (1 if self.family.startswith("resnet") else 0)
         return int(stride * 2**halvings)
+
+    @property
+    def decoder_stride(self) -> int:
+        """Input extent / extent of stage 3's map, at which a decoder ends: 8 with the published stems."""
+        return self.total_stride // 4
 
     @property
     def text(self) -> str:
@@ -193,13 +210,13 @@ class Architecture:
         family, *options = head.split(",")
         if family not in _STAGE_KINDS:
             raise EncodingError(
-                f"malformed encoding {text!r}: it begins with {family!r}, not with a family",
+                f"malformed encoding {quoted(text)}: it begins with {quoted(family, 20)}, not with a family",
                 hint=f"families: {', '.join(FAMILIES)}; {_GRAMMAR_HINT}",
             )
         kinds = _STAGE_KINDS[family]
         if len(stage_texts) != len(kinds):
             raise EncodingError(
-                f"malformed encoding {text!r}: family {family!r} has {len(kinds)} stages, got {len(stage_texts)}",
+                f"malformed encoding {quoted(text)}: family {family!r} has {len(kinds)} stages, got {len(stage_texts)}",
                 hint=_GRAMMAR_HINT,
             )
         try:
@@ -215,7 +232,7 @@ class Architecture:
                 in_channels=chosen.get("channels", 3),
             )
         except EncodingError as error:
-            raise EncodingError(f"malformed encoding {text!r}: {error}", error.hint or _GRAMMAR_HINT) from error
+            raise EncodingError(f"malformed encoding {quoted(text)}: {error}", error.hint or _GRAMMAR_HINT) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; ``from_json`` reads it back."""
@@ -257,7 +274,7 @@ class Architecture:
 def _number(text: str, what: str) -> int:
     # Not int(): it takes "+1", "1_0" and other scripts' digits.
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise EncodingError(f"{text!r} is not a number ({what})")
+        raise EncodingError(f"{quoted(text, 20)} is not a number ({what})")
     return int(text)
 
 
@@ -266,7 +283,7 @@ def _widths(kind: str, text: str) -> tuple[int, ...]:
     if kind == "shuffle":
         depth, times, width = text.partition("x")
         if not times:
-            raise EncodingError(f"stage {text!r} is not depth x width, for example 4x48")
+            raise EncodingError(f"stage {quoted(text, 20)} is not depth x width, for example 4x48")
         count = _number(depth, "depth")
         if not 1 <= count <= MAX_BLOCKS:
             raise EncodingError(f"depth {count} is outside 1 to {MAX_BLOCKS}")
@@ -292,14 +309,16 @@ def _stage_text(family: str, stage: Stage) -> str:
 def _decoder(family: str, text: str) -> Decoder:
     keyword, *parts = text.split(":")
     if keyword != "seg" or not 1 <= len(parts) <= 2:
-        raise EncodingError(f"{'+' + text!r} is not a decoder", hint="for example +seg:19,32,128 or +seg:19,32,128:d8")
+        raise EncodingError(
+            f"{quoted('+' + text, 40)} is not a decoder", hint="for example +seg:19,32,128 or +seg:19,32,128:d8"
+        )
     controllers = tuple(_number(part, "controller width") for part in parts[0].split(","))
     if len(controllers) != 3:
         raise EncodingError(f"a decoder has three controller widths (stages 3, 4, 5), got {len(controllers)}")
     stride = _DEFAULT_OUTPUT_STRIDE.get(family, 1)
     if len(parts) == 2:
         if not parts[1].startswith("d"):
-            raise EncodingError(f"{parts[1]!r} is not an output stride, for example d8")
+            raise EncodingError(f"{quoted(parts[1], 20)} is not an output stride, for example d8")
         stride = _number(parts[1][1:], "output stride")
     return Decoder((controllers[0], controllers[1], controllers[2]), stride)
 
@@ -309,13 +328,15 @@ def _options(family: str, options: list[str]) -> dict[str, Any]:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals or name not in ("stem", "classes", "channels") or name in chosen:
-            raise EncodingError(f"unknown or doubled option {option!r}", hint="options: stem=, classes=, channels=")
+            raise EncodingError(
+                f"unknown or doubled option {quoted(option, 40)}", hint="options: stem=, classes=, channels="
+            )
         if name == "stem":
             convs = []
             for part in value.split("-"):
                 width, letter, stride = part.partition("s")
                 if not letter:
-                    raise EncodingError(f"stem conv {part!r} is not width s stride, for example 32s2")
+                    raise EncodingError(f"stem conv {quoted(part, 20)} is not width s stride, for example 32s2")
                 convs.append((_number(width, "stem width"), _number(stride, "stem stride")))
                 if convs[-1][1] not in (1, 2):
                     raise EncodingError(f"stem stride {convs[-1][1]}; 1 or 2 are allowed")

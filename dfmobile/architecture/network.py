@@ -212,7 +212,7 @@ def _decoder_plan(
     yield "controller5", blocks.ChannelController(width5, epsilon), ("pyramid",)
     yield "fusion4", blocks.FusionNode(width4, separable), ("controller4", "controller5")
     yield "fusion3", blocks.FusionNode(width3, separable), ("controller3", "fusion4")
-    scale = 8 // decoder.output_stride
+    scale = architecture.decoder_stride // decoder.output_stride
     yield "score", blocks.ScoreHead(architecture.classes, scale, batch_norm=not separable), ("fusion3",)
 
 
@@ -222,6 +222,8 @@ def check_input(architecture: Architecture, width: int, height: int) -> None:
     Raises:
         InputError: if it is not a positive multiple of the total stride, or absurdly large.
     """
+    if max(width, height) > MAX_EXTENT:
+        raise InputError(f"the input is larger than {MAX_EXTENT} pixels a side")
     stride = architecture.total_stride
     if width < 1 or height < 1 or width % stride or height % stride:
         good = (max(1, round(width / stride)) * stride, max(1, round(height / stride)) * stride)
@@ -229,8 +231,6 @@ def check_input(architecture: Architecture, width: int, height: int) -> None:
             f"input {width}x{height} (width x height) is not a multiple of {stride}",
             hint=f"the nearest that fits is {good[0]}x{good[1]}",
         )
-    if max(width, height) > MAX_EXTENT:
-        raise InputError(f"input {width}x{height} is larger than {MAX_EXTENT} pixels a side")
 
 
 def build(architecture: Architecture, width: int, height: int, batch: int = 1) -> Network:

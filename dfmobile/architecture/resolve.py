@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dfmobile.architecture import zoo
 from dfmobile.architecture.encoding import FAMILIES, Architecture
-from dfmobile.errors import EncodingError, InputError
+from dfmobile.errors import EncodingError, InputError, quoted
 from dfmobile.files import read_json
 
 
@@ -33,8 +33,8 @@ def resolve(text: str) -> Architecture:
         return zoo.get(name).architecture
     if "/" in text or text.split(",")[0] in FAMILIES:
         return Architecture.parse(text)
-    close = difflib.get_close_matches(text, zoo.names(), n=1, cutoff=0.4)
+    close = difflib.get_close_matches(text[:40], zoo.names(), n=1, cutoff=0.4)
     raise InputError(
-        f"unknown network {text!r}",
+        f"unknown network {quoted(text)}",
         hint=(f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(zoo.names())}; or an encoding text",
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dfmobile.architecture.encoding import Architecture
 from dfmobile.architecture.published import PUBLISHED, Published
-from dfmobile.errors import InputError
+from dfmobile.errors import InputError, quoted
 
 _DF1 = "df/64,64,64/128,128,128/256,256,256,512"
 _DF2 = f"df/64,64,128/{','.join(['128'] * 10)},256/256,256,256,256,512,512"
@@ -81,7 +81,7 @@ def get(name: str) -> ZooEntry:
     """
     found = find(name)
     if found is None:
-        raise InputError(f"unknown network {name!r}", hint=f"known: {', '.join(_ENTRIES)}")
+        raise InputError(f"unknown network {quoted(name)}", hint=f"known: {', '.join(_ENTRIES)}")
     encoding, (width, height) = _ENTRIES[found]
     architecture = Architecture.parse(encoding)
     return ZooEntry(found, architecture, width, height, PUBLISHED.get(found, ()), _NOTES.get(found, ""))

@@ -17,7 +17,7 @@ from dfmobile import registry
 from dfmobile.architecture.encoding import Architecture
 from dfmobile.architecture.network import PlacedBlock
 from dfmobile.architecture.order import precedes
-from dfmobile.errors import InputError, MissingBlocksError, PluginError
+from dfmobile.errors import InputError, MissingBlocksError, PluginError, quoted
 
 Rows = npt.NDArray[np.int32]
 MAX_ROWS = 20_000_000
@@ -70,7 +70,11 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def architecture(self, row: Sequence[int] | Rows) -> Architecture:
-        """Return the architecture of a row of list ids."""
+        """Return the architecture of a row of list ids.
+
+        Raises:
+            InputError: if the row is of no member.
+        """
 
     @abstractmethod
     def row(self, architecture: Architecture) -> Rows:
@@ -86,7 +90,11 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def stage_order(self, stage: int) -> npt.NDArray[np.bool_]:
-        """Return ``[lists, lists]``: whether list a precedes list b, for the stage at an index of ``stages``."""
+        """Return ``[lists, lists]``: whether list a precedes list b, for the stage at an index of ``stages``.
+
+        Raises:
+            InputError: if the space is too large for it.
+        """
 
     @abstractmethod
     def blocks(self, width: int, height: int) -> tuple[PlacedBlock, ...]:
@@ -168,7 +176,7 @@ def open_space(name: str, max_depth: int | None = None) -> SearchSpace:
     """
     known = registry.names("dfmobile.spaces")
     if name not in known:
-        raise InputError(f"unknown space {name!r}", hint=f"known: {', '.join(known)}")
+        raise InputError(f"unknown space {quoted(name)}", hint=f"known: {', '.join(known)}")
     space = registry.load("dfmobile.spaces", name)(max_depth)
     if not isinstance(space, SearchSpace):
         raise PluginError(f"plug-in {name!r} of dfmobile.spaces returns {type(space).__name__}, not a SearchSpace")

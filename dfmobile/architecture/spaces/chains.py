@@ -22,6 +22,10 @@ from dfmobile.architecture.spaces.base import MAX_ROWS, Rows, SearchSpace, featu
 from dfmobile.errors import InputError
 from dfmobile.graph import GraphBuilder
 
+MAX_LISTS = 200_000
+# An order matrix has a byte for each pair of lists: 0.9 GB.
+MAX_ORDERED_LISTS = 30_000
+
 
 class ChainSpace(SearchSpace):
     """Backbones of one family: each stage a non-decreasing list of 1 to ``max_depth`` widths, never narrowing.
@@ -49,6 +53,8 @@ class ChainSpace(SearchSpace):
             raise InputError(f"depth {max_depth} is outside 1 to 24", hint="--max-depth takes 1 to 24 blocks a stage")
         if not widths or list(widths) != sorted(set(widths)) or widths[0] < 1:
             raise InputError(f"widths {list(widths)} are not ascending positive numbers")
+        if template.decoder is not None or template.family.startswith(("resnet", "shuffle")):
+            raise InputError(f"a chain space is of DF backbones without a decoder, not of {template.text}")
         self.name = name
         self.max_depth = max_depth
         self.default_input = default_input
@@ -80,15 +86,21 @@ class ChainSpace(SearchSpace):
     @cached_property
     def lists(self) -> tuple[Widths, ...]:
         """All lists a stage can have, sorted: by first width, so the successors of a list are a suffix."""
+        self._refuse_above(MAX_LISTS)
         found: list[Widths] = []
         for depth in range(1, self.max_depth + 1):
             found.extend(itertools.combinations_with_replacement(self._widths, depth))
-        if len(found) > 200_000:
+        return tuple(sorted(found))
+
+    def _refuse_above(self, limit: int) -> None:
+        """Refuse, before any memory is spent, a space with more lists a stage than ``limit``."""
+        number = math.comb(self.max_depth + len(self._widths), self.max_depth) - 1
+        if number > limit:
             raise InputError(
-                f"space {self.name!r} at depth {self.max_depth} has {len(found)} lists a stage",
+                f"space {self.name!r} at depth {self.max_depth} has {number} lists a stage; at most {limit} can be "
+                "handled here",
                 hint="choose a smaller --max-depth",
             )
-        return tuple(sorted(found))
 
     @cached_property
     def _list_ids(self) -> dict[Widths, int]:
@@ -152,6 +164,10 @@ class ChainSpace(SearchSpace):
     def architecture(self, row: Sequence[int] | Rows) -> Architecture:
         """See base class."""
         template = self._template
+        if len(row) != len(template.stages) or not all(0 <= int(number) < len(self.lists) for number in row):
+            raise InputError(
+                f"a row of space {self.name!r} has {len(template.stages)} list ids from 0 to {len(self.lists) - 1}"
+            )
         stages = tuple(
             Stage(stage.kind, self.lists[int(number)]) for stage, number in zip(template.stages, row, strict=True)
         )
@@ -196,6 +212,7 @@ class ChainSpace(SearchSpace):
     def stage_order(self, stage: int) -> npt.NDArray[np.bool_]:
         """See base class."""
         del stage  # every stage has the same lists
+        self._refuse_above(MAX_ORDERED_LISTS)
         return self._order
 
     @lru_cache(maxsize=8)  # noqa: B019  (a process opens few spaces, and blocks cost milliseconds to derive)
