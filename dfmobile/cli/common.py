@@ -1,0 +1,169 @@
+"""What every command shares: errors as two lines, JSON on stdout, progress on stderr, parsed option values.
+
+Imports only the standard library and typer, so that ``dfmobile --help`` stays instant.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from dfmobile.errors import DfmobileError, InputError
+from dfmobile.files import storage_error
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+InputOption = Annotated[
+    str | None, typer.Option("--input", metavar="WxH", help="Input size, width x height, for example 640x384.")
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="URI", help="local, adb:SERIAL, adb+tcp:HOST:PORT or ssh:USER@HOST[:PORT] (see devices)."
+    ),
+]
+BackendOption = Annotated[str, typer.Option("--backend", help="Runtime that times the model files.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=64, help="Threads of the runtime.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, fp16 or int8.")]
+
+_state = {"debug": False}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def set_debug(enabled: bool) -> None:
+    """Show tracebacks instead of one clear line."""
+    _state["debug"] = enabled
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks or control characters (device output can hold anything)."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def report_error(error: BaseException) -> None:
+    """Print an error as one line ``error: …`` and, where there is one, ``hint: …``, on stderr."""
+    print(f"error: {one_line(str(error)) or type(error).__name__}", file=sys.stderr)  # noqa: T201
+    hint = getattr(error, "hint", "")
+    if hint:
+        print(f"hint: {one_line(hint)}", file=sys.stderr)  # noqa: T201
+
+
+def handled(command: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a command: errors become two lines and exit 1, Ctrl-C exits 130 with everything finished kept."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("interrupted: what was finished is kept; run the same command to continue", file=sys.stderr)  # noqa: T201
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader (head, less) went away. Point stdout elsewhere so that the interpreter's flush is quiet.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_FAILED) from None
+        except DfmobileError as error:
+            if _state["debug"]:
+                raise
+            report_error(error)
+            raise typer.Exit(EXIT_FAILED) from None
+        except OSError as error:
+            if _state["debug"]:
+                raise
+            report_error(storage_error(error, error.filename or "a file", "use"))
+            raise typer.Exit(EXIT_FAILED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if _state["debug"] or type(error).__module__.startswith(("typer.", "click.")):
+                raise
+            report_error(
+                DfmobileError(
+                    f"unexpected {type(error).__name__}: {error}",
+                    hint="this is a bug in dfmobile: please report it with the output of `dfmobile --debug …`",
+                )
+            )
+            raise typer.Exit(EXIT_FAILED) from None
+
+    return run
+
+
+def print_json(document: Any) -> None:
+    """Print exactly one JSON document on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))  # noqa: T201
+
+
+def print_table(table: Table) -> None:
+    """Print a rich table on stdout; wide, never truncated, where stdout is not a terminal."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
+
+
+def say(text: str) -> None:
+    """Print a line for people on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (width, height) of ``WxH``.
+
+    Raises:
+        InputError: if it is not two positive numbers joined by x.
+    """
+    width, times, height = text.lower().partition("x")
+    if not times or not (width.isascii() and height.isascii() and width.isdigit() and height.isdigit()):
+        raise InputError(f"{text!r} is not an input size", hint="write width x height, for example --input 640x384")
+    if len(width) > 6 or len(height) > 6:
+        raise InputError(f"input {text} is too large")
+    return int(width), int(height)
+
+
+def parse_latency_range(text: str | None) -> tuple[float, float]:
+    """Return (lowest, highest) milliseconds of ``LO:HI``; either side may be empty.
+
+    Raises:
+        InputError: if it is not a range.
+    """
+    if text is None:
+        return 0.0, float("inf")
+    low, colon, high = text.partition(":")
+    try:
+        bounds = (float(low) if low else 0.0, float(high) if high else float("inf"))
+    except ValueError:
+        bounds = (1.0, 0.0)
+    if not colon or not 0.0 <= bounds[0] < bounds[1]:
+        raise InputError(f"{text!r} is not a latency range", hint="write LO:HI in ms, for example --latency 2:10 or :10")
+    return bounds
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` options as a dictionary; values are JSON where they parse as JSON, else text.
+
+    Raises:
+        InputError: if one is not KEY=VALUE or is doubled.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier() or key in found:
+            raise InputError(f"{pair!r} is not KEY=VALUE, or {key!r} is given twice")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found

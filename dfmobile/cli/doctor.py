@@ -1,0 +1,148 @@
+"""``dfmobile doctor``: can this installation do its work, and what is missing for the rest?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import typer
+
+from dfmobile.cli.common import EXIT_FAILED, JsonOption, handled, one_line, print_json
+
+_EXTRAS = {
+    "onnx": (("onnx", "onnxruntime"), "export and check .onnx files"),
+    "train": (("torch", "mlxtend"), "train architectures (search --evaluator training, quickstart)"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: what was checked.
+        state: ``ok``, ``missing`` (optional) or ``failed`` (the core does not work).
+        text: what was found.
+        hint: what to do; empty where nothing is to be done.
+    """
+
+    name: str
+    state: str
+    text: str
+    hint: str = ""
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the command."""
+    parent.command("doctor")(doctor)
+
+
+def _python() -> Check:
+    text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.version_info < (3, 10):
+        return Check("python", "failed", text, "dfmobile needs Python 3.10 or newer")
+    return Check("python", "ok", text)
+
+
+def _plugins() -> Check:
+    from dfmobile import registry
+
+    count = 0
+    for group in registry.GROUPS:
+        for name in registry.names(group):
+            registry.load(group, name)
+            count += 1
+    return Check("plug-ins", "ok", f"{count} load")
+
+
+def _runtime() -> Check:
+    """Run a small network with LiteRT and compare it with the numpy reference."""
+    from dfmobile.architecture import Architecture, build
+    from dfmobile.export.tflite import tflite_bytes
+    from dfmobile.export.verify import verify
+    from dfmobile.graph import initialise
+    from dfmobile.runtimes.litert import LiteRTRunner, runtime_version
+
+    network = build(Architecture.parse("df,stem=8s1,classes=10,channels=1/8,16/16/24"), 32, 32)
+    weights = initialise(network.graph, 0)
+    model = tflite_bytes(network.graph, weights)
+    found = verify(model, "tflite", network.graph, weights)
+    with LiteRTRunner(model) as runner:
+        accelerated = runner.fully_accelerated()
+    text = f"LiteRT {runtime_version()} computes what the reference does (difference {found.relative:.0e} of the scores)"
+    if not accelerated:
+        return Check(
+            "runtime", "failed", f"{text}, but without XNNPACK", "this LiteRT build cannot be used for measuring"
+        )
+    return Check("runtime", "ok", f"{text}; XNNPACK takes all ops")
+
+
+def _device() -> Check:
+    from dfmobile.devices.device import open_device
+    from dfmobile.devices.fingerprint import summary
+
+    with open_device("local") as device:
+        return Check("device", "ok", summary(device.profile))
+
+
+def _clock() -> Check:
+    steps = []
+    for _ in range(200):
+        start = now = time.thread_time_ns()
+        while now == start:
+            now = time.thread_time_ns()
+        steps.append(now - start)
+    step_us = sorted(steps)[len(steps) // 2] / 1000
+    if step_us > 100:
+        return Check(
+            "clock",
+            "failed",
+            f"the thread-CPU clock ticks every {step_us:.0f} µs",
+            "too coarse to time blocks: measure on another machine",
+        )
+    return Check("clock", "ok", f"the thread-CPU clock resolves {step_us:.2f} µs")
+
+
+def _extra(name: str, modules: tuple[str, ...], purpose: str) -> Check:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        text = f"{', '.join(missing)} not installed: needed to {purpose}"
+        return Check(f"extra {name}", "missing", text, f"python -m pip install 'dfmobile[{name}]'")
+    versions = ", ".join(f"{module} {importlib.metadata.version(module)}" for module in modules)
+    return Check(f"extra {name}", "ok", versions)
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001  (a doctor reports whatever is wrong)
+        text = f"{type(error).__name__}: {error}"
+        return Check(name, "failed", one_line(text), getattr(error, "hint", ""))
+
+
+@handled
+def doctor(json: JsonOption = False) -> None:
+    """Check this installation: runtime, clock, device, plug-ins, optional extras."""
+    core: dict[str, Callable[[], Check]] = {
+        "python": _python,
+        "plug-ins": _plugins,
+        "runtime": _runtime,
+        "clock": _clock,
+        "device": _device,
+    }
+    checks = [_guarded(name, check) for name, check in core.items()]
+    checks += [_extra(name, *details) for name, details in _EXTRAS.items()]
+    if json:
+        print_json([asdict(check) for check in checks])
+    else:
+        for check in checks:
+            typer.echo(f"{check.state:8} {check.name:12} {check.text}")
+            if check.hint:
+                typer.echo(f"{'':8} {'':12} {check.hint}")
+    if any(check.state == "failed" for check in checks):
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,48 @@
+"""The ``dfmobile`` command: puts the sub-commands together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dfmobile import __version__
+from dfmobile.cli import bench, devices, doctor, export, lut, predict, quickstart, report, search, space, train, zoo
+from dfmobile.cli.common import set_debug
+
+app = typer.Typer(
+    name="dfmobile",
+    help="Know how fast a neural network will be on your device before you train it, then find the best one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dfmobile {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Know how fast a neural network will be on your device before you train it, then find the best one."""
+    del version
+    set_debug(debug)
+
+
+for module in (quickstart, doctor, zoo, space, export, devices, bench, lut, predict, search, train, report):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
