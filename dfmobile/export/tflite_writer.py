@@ -162,7 +162,7 @@ class TFLiteWriter:
         schema.ModelAddMetadata(builder, metadata_at)
         schema.ModelAddSignatureDefs(builder, signatures_at)
         builder.Finish(schema.ModelEnd(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return bytes(memoryview(builder.Bytes)[builder.Head() :])  # Output() would copy once more
 
     def _subgraph(self, builder: Any, codes: list[tuple[int, int]], inputs: list[int], outputs: list[int]) -> int:
         tensors = [_tensor(builder, tensor) for tensor in self._tensors]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfmobile.errors import GraphError
 from dfmobile.graph import ops
-from dfmobile.graph.graph import Graph, Node
+from dfmobile.graph.graph import Graph, Node, check_arity
 from dfmobile.graph.ops import Op, Pair, Shape
 
 
@@ -65,6 +65,7 @@ class GraphBuilder:
         unknown = [value for value in inputs if value not in self._shapes]
         if unknown:
             raise GraphError(f"node {name!r} reads {unknown[0]!r}, which no earlier node makes")
+        check_arity(op, inputs, name)
         try:
             shapes = op.infer(tuple(self._shapes[value] for value in inputs))
         except GraphError as error:

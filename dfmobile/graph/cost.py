@@ -53,7 +53,8 @@ def peak_activation_bytes(graph: Graph) -> int:
     """
     alias: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op.kind in ("relu", "relu6") and len(graph.consumers[node.inputs[0]]) == 1:
+        alone = node.inputs and len(graph.consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
+        if node.op.kind in ("relu", "relu6") and alone:
             alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])
     last_use: dict[str, int] = {}
     for position, node in enumerate(graph.nodes):

@@ -74,9 +74,7 @@ class Graph:
         missing = [name for name in node.inputs if name not in self.shapes]
         if missing:
             raise GraphError(f"node {node.name!r} reads {missing[0]!r}, which no earlier node makes")
-        arity = node.op.arity
-        if (arity is None and len(node.inputs) < 2) or (arity is not None and len(node.inputs) != arity):
-            raise GraphError(f"node {node.name!r} ({node.op.kind}) has {len(node.inputs)} inputs")
+        check_arity(node.op, node.inputs, node.name)
         try:
             shapes = node.op.infer(self.input_shapes(node))
         except GraphError as error:
@@ -136,20 +134,8 @@ class Graph:
         Independent of node names, of the order in which independent nodes were added, and of the order of
         an add's operands.
         """
-        made_by: dict[str, tuple[Node, int]] = {}
-        digest: dict[str, str] = {}
-        for position, (name, shape) in enumerate(self.inputs):
-            digest[name] = hashlib.sha256(f"input {position} {shape}".encode()).hexdigest()
-        operands: dict[str, tuple[str, ...]] = {}
-        for node in self.nodes:
-            inputs = node.inputs
-            if isinstance(node.op, ops.Add):
-                inputs = tuple(sorted(inputs, key=lambda name: digest[name]))
-            operands[node.name] = inputs
-            text = f"{node.op.text()} {' '.join(digest[name] for name in inputs)}"
-            for index, name in enumerate(node.outputs):
-                made_by[name] = (node, index)
-                digest[name] = hashlib.sha256(f"{text} {index}".encode()).hexdigest()
+        made_by = {name: node for node in self.nodes for name in node.outputs}
+        operands = self._canonical_operands()
 
         # Number the values in the order of a depth-first walk from the outputs: it depends on structure only.
         label = {name: f"%{position}" for position, (name, _) in enumerate(self.inputs)}
@@ -161,7 +147,7 @@ class Graph:
                 if name in label:
                     stack.pop()
                     continue
-                node, _ = made_by[name]
+                node = made_by[name]
                 pending = [item for item in reversed(operands[node.name]) if item not in label]
                 if pending:
                     stack.extend(pending)
@@ -174,6 +160,35 @@ class Graph:
         returns = ",".join(label[name] for name in self.outputs)
         return f"f32 {shapes} | {' '.join(lines)} -> {returns}"
 
+    def _canonical_operands(self) -> dict[str, tuple[str, ...]]:
+        """Return each node's inputs, those of an add in an order that does not depend on how it was written.
+
+        Operands are ordered by how they are made and, where that is the same, by what reads them besides.
+        """
+        made: dict[str, str] = {}
+        for position, (name, shape) in enumerate(self.inputs):
+            made[name] = _hash(f"input {position} {shape}")
+        for node in self.nodes:
+            sources = [made[name] for name in node.inputs]
+            text = " ".join(sorted(sources) if isinstance(node.op, ops.Add) else sources)
+            for index, name in enumerate(node.outputs):
+                made[name] = _hash(f"{node.op.text()} {text} {index}")
+        uses: dict[str, list[str]] = {name: [] for name in self.shapes}
+        for position, name in enumerate(self.outputs):
+            uses[name].append(f"output {position}")
+        for node in reversed(self.nodes):
+            used = " ".join(made[name] + _hash(" ".join(sorted(uses[name]))) for name in node.outputs)
+            for position, name in enumerate(node.inputs):
+                uses[name].append(_hash(f"{'any' if isinstance(node.op, ops.Add) else position} {used}"))
+
+        def order(name: str) -> tuple[str, list[str]]:
+            return made[name], sorted(uses[name])
+
+        return {
+            node.name: tuple(sorted(node.inputs, key=order)) if isinstance(node.op, ops.Add) else node.inputs
+            for node in self.nodes
+        }
+
     @cached_property
     def digest(self) -> str:
         """First 12 hexadecimal digits of the key's SHA-256: a short name for people and file names."""
@@ -181,6 +196,20 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<Graph {len(self.nodes)} nodes, {self.inputs} -> {self.outputs}>"
+
+
+def check_arity(op: Op, inputs: Sequence[str], name: str) -> None:
+    """Check the number of inputs that a node gives its op.
+
+    Raises:
+        GraphError: naming the node.
+    """
+    if (op.arity is None and len(inputs) < 2) or (op.arity is not None and len(inputs) != op.arity):
+        raise GraphError(f"node {name!r} ({op.kind}) has {len(inputs)} inputs")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def initialise(graph: Graph, seed: int = 0) -> Weights:

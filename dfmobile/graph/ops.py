@@ -106,6 +106,8 @@ class Conv(Op):
     def infer(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """See base class."""
         n, _, h, w = _image("conv", inputs[0])
+        if self.out_channels < 1:
+            raise GraphError(f"conv into {self.out_channels} channels")
         rows = _windows("conv", h, self.kernel[0], self.stride[0], self.padding[0])
         columns = _windows("conv", w, self.kernel[1], self.stride[1], self.padding[1])
         return ((n, self.out_channels, rows, columns),)
@@ -174,6 +176,11 @@ class TransposedConv(Op):
     def infer(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """See base class."""
         n, c, h, w = _image("transposed_conv", inputs[0])
+        if min(self.out_channels, *self.kernel, *self.stride) < 1 or min(self.padding) < 0:
+            raise GraphError(
+                f"transposed_conv: {self.out_channels} channels, kernel {self.kernel}, stride {self.stride} and "
+                f"padding {self.padding} make no window"
+            )
         if self.depthwise and c != self.out_channels:
             raise GraphError(f"depthwise transposed_conv keeps its {c} channels, out_channels is {self.out_channels}")
         extents = []
@@ -434,6 +441,8 @@ class FullyConnected(Op):
         shape = inputs[0]
         if len(shape) not in (2, 4) or (len(shape) == 4 and shape[2:] != (1, 1)):
             raise GraphError(f"fully_connected takes [N, C] or [N, C, 1, 1], got {list(shape)}")
+        if self.out_features < 1:
+            raise GraphError(f"fully_connected into {self.out_features} features")
         return ((shape[0], self.out_features),)
 
     def parameters(self, inputs: tuple[Shape, ...]) -> dict[str, Parameter]:
