@@ -1,0 +1,20 @@
+"""Shared by all tests: hypothesis without deadlines (machines are shared), and the reference data's place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("dfmobile", deadline=None)
+settings.load_profile("dfmobile")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of published tables that stand outside the repository; tests that need it skip without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip("the reference tables (../shared/reference beside the repository) are not here")
+    return folder
