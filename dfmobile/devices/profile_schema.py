@@ -238,7 +238,8 @@ class DeviceProfile(_Model):
         kind: ``phone``, ``jetson`` or ``host``.
         known_profile: name of the packaged profile that it matches.
         soc: system on a chip, e.g. ``Snapdragon 845``.
-        soc_names: names by which a device of this SoC says so (``sdm845``); they match without regard to case.
+        soc_names: names by which a device of this SoC, or a board of this type, says so (``sdm845``, ``p3767-0005``);
+            two profiles that share one match, without regard to case.
         model: the product, e.g. ``SM-G960U``.
         os: operating system.
         abi: ``arm64-v8a``, ``armeabi-v7a``, ``x86_64``, ``x86``, ``riscv64``.

@@ -351,7 +351,7 @@ class Transport(ABC):
     def _check_arrival(self, what: str, part: str, size_bytes: int, sha256: str) -> None:
         arrived = self.stat(part)
         if arrived is None or arrived.size_bytes != size_bytes:
-            found = "nothing" if arrived is None else f"{arrived.size_bytes} bytes"
+            found = "nothing" if arrived is None else str(arrived.size_bytes)
             raise TransferError(f"{what}: {found} of {size_bytes} bytes arrived", hint=_AGAIN)
         if self.sha256(part) != sha256:
             raise TransferError(f"{what}: it arrived damaged, the SHA-256 differs", hint=_AGAIN)
