@@ -1,0 +1,142 @@
+"""The plug point for backends: a runtime that times model files on a device.
+
+A backend gets a stream of jobs and returns a stream of results, so that one that drives a phone may push many
+models at once, let them run without the cable, and hand back what has come.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dfmobile import registry
+from dfmobile.devices.device import Device
+from dfmobile.errors import InputError, PluginError
+from dfmobile.latency.measurement import PassResult, Protocol
+
+GROUP = "dfmobile.backends"
+
+
+@dataclass(frozen=True)
+class RuntimeIdentity:
+    """Which runtime exactly timed a model; a latency table belongs to one.
+
+    Attributes:
+        name: e.g. ``LiteRT``.
+        version: e.g. ``2.1.4``.
+        library_sha256: of the shared library that does the work; None where it is not a file.
+        flags: what was switched on that changes speed or results, JSON values.
+    """
+
+    name: str
+    version: str
+    library_sha256: str | None
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """One pass to measure.
+
+    Attributes:
+        id: the caller's name for it, returned with the result.
+        model_path: model file in the backend's ``model_format``; it stays until the result has been taken.
+        protocol: how.
+    """
+
+    id: str
+    model_path: Path
+    protocol: Protocol
+
+
+class Backend(ABC):
+    """A runtime on a device, with fixed threads and precision.
+
+    Args:
+        device: where models run.
+        threads: of the runtime.
+        precision: one of ``precisions``.
+
+    Raises:
+        InputError: if the backend has no such precision, or not that many threads.
+    """
+
+    name: ClassVar[str]
+    model_format: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+
+    def __init__(self, device: Device, *, threads: int = 1, precision: str = "fp32") -> None:
+        if precision not in self.precisions:
+            raise InputError(
+                f"backend {self.name} has no precision {precision!r}", hint=f"one of: {', '.join(self.precisions)}"
+            )
+        if not 1 <= threads <= 256:
+            raise InputError(f"{threads} threads are not between 1 and 256")
+        self.device = device
+        self.threads = threads
+        self.precision = precision
+
+    @abstractmethod
+    def identity(self) -> RuntimeIdentity:
+        """Return which runtime this is; equal at every call.
+
+        Raises:
+            BackendError: if the runtime is not there.
+        """
+
+    @abstractmethod
+    def affinity(self) -> str | None:
+        """Return the mask of the cores that models run on (hexadecimal, no ``0x``); None where there is none."""
+
+    @abstractmethod
+    def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+        """Measure jobs, each on a fresh interpreter, and yield ``(job.id, result)`` as they are done.
+
+        Jobs may be taken ahead of results and results may come in any order, but each job has one result. The
+        stream of jobs may be endless in principle (a job may be added because of a result), so nothing waits for
+        its end.
+
+        Raises:
+            BackendError: if a model cannot be loaded or run; the message names the file.
+            DeviceError: if the device is gone.
+        """
+
+    def evidence(self) -> dict[str, Any]:
+        """Return what else a reader of the measurements may want to know, constant for this object, JSON values."""
+        return {}
+
+
+def open_backend(name: str, device: Device, *, threads: int = 1, precision: str = "fp32") -> Backend:
+    """Open a backend by its registered name.
+
+    Raises:
+        PluginError: if there is no such backend, or it is not one.
+        InputError: if it cannot do that precision or that many threads.
+        BackendError: if its runtime is not there or does not fit the device.
+    """
+    backend_class = registry.load(GROUP, name)
+    if not (isinstance(backend_class, type) and issubclass(backend_class, Backend)):
+        raise PluginError(f"backend {name!r} is not a subclass of {Backend.__module__}.Backend")
+    return backend_class(device, threads=threads, precision=precision)
+
+
+def as_backend(backend: Backend | str, device: Device, protocol: Protocol, precision: str) -> Backend:
+    """Return a backend given as an object or by name.
+
+    Raises:
+        InputError: if an object does not fit the device, the protocol's threads, or the precision.
+        PluginError, BackendError: see ``open_backend``.
+    """
+    if isinstance(backend, str):
+        return open_backend(backend, device, threads=protocol.threads, precision=precision)
+    for what, has, wanted in (
+        ("device", str(backend.device.uri), str(device.uri)),
+        ("threads", backend.threads, protocol.threads),
+        ("precision", backend.precision, precision),
+    ):
+        if has != wanted:
+            raise InputError(f"backend {backend.name} was opened for {what} {has}, not {wanted}")
+    return backend

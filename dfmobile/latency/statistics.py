@@ -1,0 +1,125 @@
+"""Robust statistics of passes, and how far a median of few passes can be off.
+
+The estimate is the median of the pass medians. Its uncertainty comes from the spread *between* passes: the runs
+of one pass share an interpreter, its memory layout and a moment of the machine, so their spread says little
+about what the next pass will give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dfmobile.errors import InputError
+
+# Student's t, 0.975 quantile, by degrees of freedom (Abramowitz & Stegun, table 26.10).
+_T_975 = (
+    (1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (6, 2.447), (7, 2.365), (8, 2.306), (9, 2.262),
+    (10, 2.228), (12, 2.179), (15, 2.131), (20, 2.086), (30, 2.042), (60, 2.000), (120, 1.980),
+)  # fmt: skip
+_Z_975 = 1.960
+# Standard error of the median of n normal values over that of their mean: exact from normal order statistics for
+# small n; sqrt(pi / 2) is the limit and an upper bound from there on.
+_MEDIAN_FACTOR = {1: 1.0, 2: 1.0, 3: 1.160, 4: 1.092, 5: 1.198, 6: 1.135, 7: 1.214}
+
+
+@dataclass(frozen=True)
+class LatencyStatistics:
+    """Statistics of a model file's passes, all times in ms.
+
+    Attributes:
+        median_ms: median of the pass medians: the estimate.
+        p5_ms: 5 % quantile of all samples.
+        p95_ms: 95 % quantile of all samples.
+        mean_ms: of all samples.
+        mad_ms: median absolute deviation of all samples from their median.
+        n: number of samples.
+        passes: number of passes.
+        standard_error_ms: of ``median_ms``, from the spread between passes; None for a single pass.
+        half_width_ms: half of the 95 % interval of ``median_ms``; None for a single pass.
+    """
+
+    median_ms: float
+    p5_ms: float
+    p95_ms: float
+    mean_ms: float
+    mad_ms: float
+    n: int
+    passes: int
+    standard_error_ms: float | None
+    half_width_ms: float | None
+
+
+def summarise(passes: Sequence[Sequence[float]]) -> LatencyStatistics:
+    """Summarise samples in ms, one sequence a pass; the order of passes and of samples does not matter.
+
+    ``half_width_ms`` is Student's t (passes - 1 degrees of freedom) times the standard error of the median of
+    the pass medians under normal spread between passes. With three passes it is wide, and honestly so.
+
+    Raises:
+        InputError: if there is no pass, or one has no sample.
+    """
+    if not passes or not all(len(samples) for samples in passes):
+        raise InputError("statistics need at least one sample a pass")
+    medians = [float(np.median(samples)) for samples in passes]
+    pooled: npt.NDArray[np.float64] = np.sort(np.concatenate([np.asarray(item, np.float64) for item in passes]))
+    p5, p95 = np.quantile(pooled, (0.05, 0.95))
+    error = standard_error_of_median(medians)
+    return LatencyStatistics(
+        median_ms=float(np.median(medians)),
+        p5_ms=float(p5),
+        p95_ms=float(p95),
+        mean_ms=math.fsum(pooled) / pooled.size,
+        mad_ms=float(np.median(np.abs(pooled - np.median(pooled)))),
+        n=int(pooled.size),
+        passes=len(medians),
+        standard_error_ms=error,
+        half_width_ms=None if error is None else t_quantile_975(len(medians) - 1) * error,
+    )
+
+
+def standard_error_of_median(values: Sequence[float]) -> float | None:
+    """Return the standard error of the median of independent, about normal values; None for a single one."""
+    count = len(values)
+    if count < 2:
+        return None
+    mean = math.fsum(values) / count
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    return _MEDIAN_FACTOR.get(count, math.sqrt(math.pi / 2)) * math.sqrt(variance / count)
+
+
+def t_quantile_975(degrees_of_freedom: float) -> float:
+    """Return Student's t at 0.975; between tabulated degrees of freedom linear in their reciprocal.
+
+    Raises:
+        InputError: below one degree of freedom.
+    """
+    if not degrees_of_freedom >= 1:
+        raise InputError(f"{degrees_of_freedom} degrees of freedom are too few for an interval")
+    low, high = _T_975[0], (math.inf, _Z_975)
+    for point in _T_975:
+        if point[0] <= degrees_of_freedom:
+            low = point
+        else:
+            high = point
+            break
+    here, first, last = 1 / degrees_of_freedom, 1 / low[0], 1 / high[0]
+    share = (first - here) / (first - last)
+    return low[1] + share * (high[1] - low[1])
+
+
+def sum_half_width(errors: Sequence[tuple[float, int]]) -> float:
+    """Return the 95 % half width of a sum of independent estimates (Welch 1947, Satterthwaite 1946).
+
+    Args:
+        errors: standard error and degrees of freedom of each.
+    """
+    variance = math.fsum(error * error for error, _ in errors)
+    if variance == 0:
+        return 0.0
+    freedom = variance**2 / math.fsum(error**4 / count for error, count in errors if error)
+    return t_quantile_975(max(1.0, freedom)) * math.sqrt(variance)
