@@ -40,6 +40,11 @@ class GraphBuilder:
         return self._shapes[value]
 
     @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes so far."""
+        return tuple(self._nodes)
+
+    @property
     def node_count(self) -> int:
         """Number of nodes so far."""
         return len(self._nodes)
