@@ -66,7 +66,7 @@ def remeasure(
     Args:
         folder: the run folder of a campaign.
         backend: measures; its device is the one that the boundary is for. None: no device can be reached.
-        protocol: how each file is measured.
+        protocol: how each file is measured; None for the default with the backend's threads.
         unreachable: why there is no backend, for the records.
         progress: told a line now and then.
 
@@ -94,7 +94,7 @@ def remeasure(
         reason = unreachable or "no device can be reached"
         if backend is not None:
             try:
-                _measure(folder, backend, protocol or Protocol(), records, tell)
+                _measure(folder, backend, protocol or Protocol(threads=backend.threads), records, tell)
                 reason = ""
             except DeviceError as error:
                 reason = str(error)

@@ -59,7 +59,7 @@ def test_run_to_empty_finds_the_true_boundary(tmp_path: Path) -> None:
     assert [item.predicted_ms for item in result.boundary] == sorted(item.predicted_ms for item in result.boundary)
 
 
-@pytest.mark.parametrize("lookahead", [1, 2, 5])
+@pytest.mark.parametrize("lookahead", [1, 3])
 def test_the_result_does_not_depend_on_timing_or_workers(tmp_path: Path, lookahead: int) -> None:
     histories = []
     for number, workers in enumerate((1, 2, 4)):

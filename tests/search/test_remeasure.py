@@ -1,0 +1,194 @@
+"""After the search: model files, end-to-end measurements beside predictions, and honesty where there are none."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_helpers import HereExecutor, MacsPredictor, evaluate
+
+from dfmobile import errors
+from dfmobile.architecture import Architecture, build
+from dfmobile.architecture.spaces import open_space
+from dfmobile.devices.device import open_device
+from dfmobile.errors import BackendError, DeviceError, GraphError, InputError
+from dfmobile.export import onnx as onnx_export
+from dfmobile.export.weights import save_weights
+from dfmobile.graph import initialise
+from dfmobile.latency.backends.base import Backend, MeasureJob, RuntimeIdentity, open_backend
+from dfmobile.latency.measurement import PassResult, Protocol
+from dfmobile.search.campaign import run_campaign
+from dfmobile.search.remeasure import remeasure
+from dfmobile.search.settings import CampaignSettings
+from dfmobile.search.store import CampaignStore
+
+SPACE = open_space("df-mini", max_depth=1)
+
+
+class StandInBackend(Backend):
+    """Says that a model takes as long as the test wants; nothing runs."""
+
+    name = "stand-in"
+    model_format = "tflite"
+
+    def __init__(self, times_ms: list[float], fail_after: int | None = None) -> None:
+        super().__init__(open_device("local"))
+        self.times_ms, self.fail_after, self.jobs = times_ms, fail_after, []  # type: ignore[var-annotated]
+
+    def identity(self) -> RuntimeIdentity:
+        return RuntimeIdentity("stand-in", "0", None)
+
+    def affinity(self) -> str | None:
+        return None
+
+    def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+        for number, job in enumerate(jobs):
+            if number == self.fail_after:
+                raise DeviceError("the device went away")
+            assert job.model_path.stat().st_size > 0
+            self.jobs.append(job.id)
+            time_ms = self.times_ms[int(job.id.partition("/")[0]) % len(self.times_ms)]
+            yield job.id, PassResult([time_ms] * 3, [], "wall", [time_ms], 1, True, 1.0, 4.0, 4.0, 1.0, 0, "")
+
+
+def _search(folder: Path, budget: int = 8, evaluator: Any = evaluate) -> Path:
+    with HereExecutor(evaluator) as executor:
+        run_campaign(folder, SPACE, MacsPredictor(), "analytic", {}, executor, CampaignSettings(budget=budget))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _search(tmp_path_factory.mktemp("run"))
+
+
+def _boundary(folder: Path) -> list[dict[str, Any]]:
+    return list(json.loads((folder / "boundary.json").read_text()))
+
+
+def test_the_boundary_is_measured_by_litert_and_delivered(finished: Path) -> None:
+    with open_device("local") as device:
+        result = remeasure(finished, open_backend("litert", device), Protocol(passes=2, runs=3, cold_runs=0))
+    records = _boundary(finished)
+    with CampaignStore(finished / "campaign.sqlite") as store:
+        assert [item.encoding for item in store.boundary()] == [record["encoding"] for record in records]
+        assert store.remeasured() == {record["encoding"]: record for record in records}
+    assert result.records == records
+    assert result.bias is not None
+    for record in records:
+        assert {"encoding", "predicted_ms", "measured_ms", "accuracy"} <= set(record)
+        assert record["measured_ms"] > 0
+        assert record["status"] == "re-measured"
+        assert record["weights"].startswith("random (")
+        assert record["measurement"]["backend"] == "litert"
+        assert len(record["measurement"]["passes"]) == 2
+        for format in ("tflite", "onnx"):
+            assert (finished / record["files"][format]["path"]).stat().st_size == record["files"][format]["size_bytes"]
+
+
+def test_without_a_device_it_says_so_and_delivers_the_files(tmp_path: Path) -> None:
+    folder = _search(tmp_path, budget=3)
+    lines: list[str] = []
+    result = remeasure(folder, None, unreachable="adb:0123 is not connected", progress=lines.append)
+    assert "not re-measured: adb:0123 is not connected" in lines
+    assert result.bias is None
+    for record in _boundary(folder):
+        assert record["measured_ms"] is None
+        assert record["status"] == "not re-measured: adb:0123 is not connected"
+        assert (folder / record["files"]["tflite"]["path"]).exists()
+
+
+def test_a_device_that_goes_away_leaves_what_was_measured(tmp_path: Path) -> None:
+    folder = _search(tmp_path)
+    count = len(remeasure(folder, None).records)
+    remeasure(folder, StandInBackend([1.0], fail_after=3 * count - 1), Protocol(passes=3))
+    states = [record["status"] for record in _boundary(folder)]
+    assert states.count("not re-measured: the device went away") == 1
+    assert states.count("re-measured") == count - 1
+
+
+def test_a_measurement_is_kept_when_the_device_is_away_later(tmp_path: Path) -> None:
+    folder = _search(tmp_path, budget=3)
+    remeasure(folder, StandInBackend([2.5]))
+    remeasure(folder, None)
+    assert {(record["measured_ms"], record["status"]) for record in _boundary(folder)} == {(2.5, "re-measured")}
+
+
+def test_passes_of_different_architectures_are_shuffled(tmp_path: Path) -> None:
+    backend = StandInBackend([1.0])
+    remeasure(_search(tmp_path), backend, Protocol(passes=4))
+    assert sorted(backend.jobs) != backend.jobs
+    assert len(set(backend.jobs)) == len(backend.jobs) == 4 * len(_boundary(tmp_path))
+
+
+def test_a_measured_order_against_the_predicted_one_is_said(tmp_path: Path) -> None:
+    folder = _search(tmp_path)
+    count = len(remeasure(folder, None).records)
+    assert count > 1
+    result = remeasure(folder, StandInBackend([2.0, 1.0] + [50.0] * (count - 2)))
+    first, second = _boundary(folder)[:2]
+    assert result.contradictions == [{"faster": first["encoding"], "slower": second["encoding"], "beyond_noise": True}]
+    assert first["on_measured_boundary"] is False
+    assert second["on_measured_boundary"] is True
+    assert any("reverse of the predicted order" in note for note in result.notes)
+
+
+def test_trained_weights_go_into_the_files_only_if_they_are_of_this_network(tmp_path: Path) -> None:
+    def trained(payload: dict[str, Any]) -> dict[str, Any]:
+        architecture = Architecture.parse(payload["encoding"])
+        folder = Path(payload["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(folder / "weights.npz", initialise(build(architecture, 32, 32).graph, seed=5), {})
+        proxy = "64" in payload["encoding"].rpartition("/")[2]
+        details = {"trained_encoding": "df/8/8/8" if proxy else payload["encoding"]}
+        return {**evaluate(payload), "details": details, "weights": str(folder / "weights.npz")}
+
+    records = remeasure(_search(tmp_path, evaluator=trained), None).records
+    for record in records:
+        proxy = "64" in record["encoding"].rpartition("/")[2]
+        assert record["weights"] == ("random (accuracy is of a scaled proxy: df/8/8/8)" if proxy else "trained")
+    assert {record["weights"] == "trained" for record in records} == {True, False}
+
+
+def test_trained_weights_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
+    def wrong(payload: dict[str, Any]) -> dict[str, Any]:
+        folder = Path(payload["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(folder / "weights.npz", {}, {})
+        details = {"trained_encoding": payload["encoding"]}
+        return {**evaluate(payload), "details": details, "weights": str(folder / "weights.npz")}
+
+    with pytest.raises(GraphError, match="is missing"):
+        remeasure(_search(tmp_path, budget=2, evaluator=wrong), None)
+
+
+def test_without_the_onnx_extra_the_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _search(tmp_path, budget=2)
+
+    def missing(module: str, extra: str, purpose: str) -> Any:
+        raise errors.MissingExtraError(f"{purpose} needs {module}")
+
+    monkeypatch.setattr(onnx_export, "import_extra", missing)
+    result = remeasure(folder, None)
+    for record in result.records:
+        assert record["missing"] == {"onnx": "not written (extra onnx is not installed)"}
+        assert list(record["files"]) == ["tflite"]
+    assert "onnx: not written (extra onnx is not installed)" in result.notes
+
+
+def test_a_backend_that_cannot_run_a_file_is_an_error(tmp_path: Path) -> None:
+    class Broken(StandInBackend):
+        def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+            raise BackendError("cannot load")
+            yield
+
+    with pytest.raises(BackendError):
+        remeasure(_search(tmp_path, budget=2), Broken([1.0]))
+
+
+def test_a_folder_without_a_campaign_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        remeasure(tmp_path, None)
+    with pytest.raises(InputError, match="is not a folder"):
+        remeasure(tmp_path / "missing", None)
