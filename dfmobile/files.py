@@ -28,6 +28,7 @@ _REASONS = {
     errno.EPERM: ("operation not permitted", "choose another output folder, or change its permissions"),
     errno.ENOENT: ("no such file or folder", "check the path"),
     errno.ENOTDIR: ("part of the path is a file, not a folder", "check the path"),
+    errno.EEXIST: ("part of the path is a file, not a folder", "check the path"),
     errno.EISDIR: ("it is a folder, not a file", "check the path"),
     errno.ENAMETOOLONG: ("the file name is too long", "choose a shorter name"),
 }

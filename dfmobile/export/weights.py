@@ -6,15 +6,16 @@ import io
 import json
 import math
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dfmobile.errors import FileFormatError, InputError
-from dfmobile.files import atomic_path, storage_error
+from dfmobile.files import atomic_path, read_bytes
 from dfmobile.graph import Weights
 
 METADATA_MEMBER = "dfmobile.json"
@@ -22,6 +23,17 @@ LIMIT_BYTES = 4 * 2**30
 _MEMBER_LIMIT = 100_000
 _METADATA_LIMIT_BYTES = 2**20
 _HEADER_LIMIT_BYTES = 4096
+# What zipfile lets through when a directory entry points nowhere or a member is compressed badly.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,  # encrypted members, unknown compression
+    ValueError,
+)
 _DATE = (1980, 1, 1, 0, 0, 0)  # equal weights make equal files
 
 
@@ -61,8 +73,9 @@ def load_weights_file(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYT
         StorageError: if it cannot be read.
         FileFormatError: if it is damaged, too large, or no weights file.
     """
+    content = io.BytesIO(read_bytes(path, limit_bytes))
     try:
-        with zipfile.ZipFile(Path(path)) as archive:
+        with zipfile.ZipFile(content) as archive:
             members = archive.infolist()
             total = sum(member.file_size for member in members)
             if total > limit_bytes or len(members) > _MEMBER_LIMIT:
@@ -71,10 +84,8 @@ def load_weights_file(path: str | os.PathLike[str], limit_bytes: int = LIMIT_BYT
                     hint="is it the right file?",
                 )
             return _read(archive, members, path)
-    except OSError as error:
-        raise storage_error(error, path, "read") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise _damaged(path, str(error)) from error
+    except _DAMAGE as error:
+        raise _damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _read(
