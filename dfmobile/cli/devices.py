@@ -19,11 +19,13 @@ def register(parent: typer.Typer) -> None:
 @handled
 def devices(json: JsonOption = False) -> None:
     """List the devices that can be reached."""
+    import dataclasses
+
     from dfmobile.devices.device import list_devices
 
     found = list_devices()
     if json:
-        print_json([item.to_dict() for item in found])
+        print_json([dataclasses.asdict(item) for item in found])
         return
     from rich.table import Table
 

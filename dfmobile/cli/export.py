@@ -18,9 +18,9 @@ def register(parent: typer.Typer) -> None:
 @handled
 def export(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="Zoo name, encoding text or .json file.")],
-    format: Annotated[str, typer.Option("--format", help="tflite or onnx.")],  # noqa: A002
+    format: Annotated[str, typer.Option("--format", help="tflite or onnx.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
-    input: InputOption = None,  # noqa: A002
+    input: InputOption = None,
     weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights (.npz).")] = None,
     precision: PrecisionOption = "fp32",
     opset: Annotated[
@@ -66,7 +66,8 @@ def export(
     document = {
         "file": str(output),
         "format": format,
-        "bytes": output.stat().st_size,
+        "bytes": result.size_bytes,
+        "sha256": result.sha256,
         "encoding": resolved.text,
         "input": list(network.input_shape),
         "output": list(network.output_shape),
@@ -79,7 +80,7 @@ def export(
     if json:
         print_json(document)
         return
-    typer.echo(f"{output}: {document['bytes'] / 1e6:.2f} MB, {format}, input {network.width}x{network.height}")
+    typer.echo(f"{output}: {result.size_bytes / 1e6:.2f} MB, {format}, input {network.width}x{network.height}")
     if result.verification:
         typer.echo(
             f"checked by running it: differs from the reference by at most {result.verification.relative:.1e} "

@@ -75,4 +75,4 @@ class ProgressLine:
         now = time.monotonic()
         if done >= total or now - self._last >= self._every_s:
             self._last = now
-            print(f"{self._title} {done}/{total}  {note}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{self._title} {done}/{total}  {note}".rstrip(), file=sys.stderr, flush=True)

@@ -77,7 +77,9 @@ def show(
         print_json(document)
         return
     typer.echo(f"{document['name']}: {document['count']:,} architectures")
-    typer.echo(f"stages {', '.join(str(stage) for stage in document['stages'])}; 1 to {document['max_depth']} blocks each")
+    typer.echo(
+        f"stages {', '.join(str(stage) for stage in document['stages'])}; 1 to {document['max_depth']} blocks each"
+    )
     typer.echo(f"widths {', '.join(str(width) for width in document['widths'])}, never decreasing")
     typer.echo(f"count = {document['formula']}")
     size = "x".join(str(extent) for extent in document["default_input"])

@@ -88,7 +88,7 @@ def network_document(name: str, network: Network, published: list[dict[str, Any]
 @handled
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Zoo name, encoding text or .json file.")],
-    input: InputOption = None,  # noqa: A002
+    input: InputOption = None,
     batch: Annotated[int, typer.Option("--batch", min=1, max=1024, help="Images at once.")] = 1,
     json: JsonOption = False,
 ) -> None:

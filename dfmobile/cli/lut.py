@@ -1,0 +1,142 @@
+"""``dfmobile lut``: latency tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dfmobile.cli.common import (
+    BackendOption,
+    DeviceOption,
+    InputOption,
+    JsonOption,
+    PrecisionOption,
+    ThreadsOption,
+    handled,
+    parse_size,
+    print_json,
+    print_table,
+    say,
+)
+from dfmobile.cli.progress import ProgressLine, duration_text
+from dfmobile.cli.space import MaxDepthOption
+
+app = typer.Typer(no_args_is_help=True, help="Latency tables: build and show.")
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the sub-commands."""
+    parent.add_typer(app, name="lut")
+
+
+@app.command("build")
+@handled
+def build(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="TABLE.sqlite", help="Table to make or complete.")],
+    space: Annotated[str | None, typer.Option("--space", help="Search space whose blocks are measured.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="ARCH", help="Instead of a space: one network's blocks.")
+    ] = None,
+    input: InputOption = None,
+    device: DeviceOption = "local",
+    backend: BackendOption = "litert",
+    threads: ThreadsOption = 1,
+    precision: PrecisionOption = "fp32",
+    passes: Annotated[int, typer.Option("--passes", min=1, max=1000, help="Fresh interpreters a block.")] = 3,
+    latency_max: Annotated[
+        float | None,
+        typer.Option("--latency-max", metavar="MS", help="Skip blocks slower than this alone."),
+    ] = None,
+    max_depth: MaxDepthOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure the blocks of a search space into a table; run again to continue after an interruption."""
+    from dfmobile.architecture import Network, resolve, zoo
+    from dfmobile.architecture import build as build_network
+    from dfmobile.architecture.spaces import SearchSpace, open_space
+    from dfmobile.devices.device import open_device
+    from dfmobile.errors import InputError
+    from dfmobile.latency.backends.base import open_backend
+    from dfmobile.latency.builder import BuildProgress, build_table
+    from dfmobile.latency.measurement import Protocol
+
+    if (space is None) == (network is None):
+        raise InputError("name what to measure: either --space or --network", hint="for example --space df")
+    if network is not None:
+        architecture = resolve(network)
+        found = zoo.find(network)
+        default = (zoo.get(found).width, zoo.get(found).height) if found else zoo.default_input(architecture)
+        width, height = parse_size(input) if input else default
+        source: Network | SearchSpace = build_network(architecture, width, height)
+    else:
+        source = opened_space = open_space(space or "", max_depth)
+        width, height = parse_size(input) if input else opened_space.default_input
+    with open_device(device) as opened, ProgressLine("measuring") as line:
+        runtime = open_backend(backend, opened, threads=threads, precision=precision)
+        first = True
+
+        def progress(step: BuildProgress) -> None:
+            nonlocal first
+            if first and step.done < step.total:
+                say(
+                    f"{output}: {step.total - step.done} of {step.total} passes to measure on {opened.uri} "
+                    f"with {backend}, about {duration_text(step.seconds_left)}"
+                )
+            first = False
+            line.update(step.done, step.total, step.block, left_s=step.seconds_left)
+
+        report = build_table(
+            output,
+            source,
+            width,
+            height,
+            opened,
+            runtime,
+            Protocol(passes=passes, threads=threads),
+            precision=precision,
+            latency_max_ms=latency_max,
+            progress=progress,
+        )
+    if json:
+        print_json(report.to_dict())
+    else:
+        typer.echo(f"{output}: {report.text}")
+
+
+@app.command("show")
+@handled
+def show(
+    table: Annotated[Path, typer.Argument(metavar="TABLE")],
+    json: JsonOption = False,
+) -> None:
+    """Show a table: what it belongs to, how much it covers, its entries."""
+    from dfmobile.latency.coverage import table_document
+    from dfmobile.latency.table import LatencyTable
+
+    with LatencyTable.open(table) as opened:
+        document = table_document(opened)
+    if json:
+        print_json(document)
+        return
+    from rich.table import Table
+
+    typer.echo(f"{table}: {document['granularity']}s measured with {document['runtime']} ({document['backend']})")
+    typer.echo(f"device {document['device']}: {document['device_summary']}")
+    typer.echo(
+        f"precision {document['precision']}, threads {document['threads']}, affinity {document['affinity'] or '-'}"
+    )
+    for item in document["builds"]:
+        typer.echo(f"{item['target']} at {item['input']}: {item['measured']} of {item['blocks']} blocks")
+    shown = Table("block", "shapes (C x H x W) and key")
+    for title in ("hot ms", "± ms", "cold ms", "n", "passes"):
+        shown.add_column(title, justify="right")
+    for entry in sorted(document["entries"], key=lambda item: (item["kind"], item["hot_ms"])):
+        half = "-" if entry["half_width"] is None else f"{entry['half_width']:.4f}"
+        cold = "-" if entry["cold_ms"] is None else f"{entry['cold_ms']:.4f}"
+        text = entry["text"].removeprefix(f"{entry['kind']} ")
+        shown.add_row(entry["kind"], text, f"{entry['hot_ms']:.4f}", half, cold, str(entry["n"]), str(entry["passes"]))
+    print_table(shown)
+    for item in document["skipped"]:
+        typer.echo(f"skipped: {item['text']}: {item['measured_ms']:.3f} ms alone, limit {item['limit_ms']:g} ms")

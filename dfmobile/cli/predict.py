@@ -1,0 +1,77 @@
+"""``dfmobile predict``: a network's latency from a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfmobile.cli.common import InputOption, JsonOption, handled, parse_size, print_json, print_table
+
+if TYPE_CHECKING:
+    from dfmobile.latency.table import LatencyTable
+
+LutOption = Annotated[Path, typer.Option("--lut", metavar="TABLE", help="Latency table.")]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the command."""
+    parent.command("predict")(predict)
+
+
+def table_input(table: LatencyTable, fallback: tuple[int, int]) -> tuple[int, int]:
+    """Return the input size that a table was built for, where it is one; else the fallback (width, height)."""
+    sizes = {(build.width, build.height) for build in table.builds()}
+    return sizes.pop() if len(sizes) == 1 else fallback
+
+
+@handled
+def predict(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help="Zoo name, encoding text or .json file.")],
+    lut: LutOption,
+    input: InputOption = None,
+    rule: Annotated[str, typer.Option("--rule", help="How block entries become a prediction.")] = "sum",
+    json: JsonOption = False,
+) -> None:
+    """Predict a network's latency from a table. A missing block is an error, never skipped."""
+    from dfmobile.architecture import build, resolve, zoo
+    from dfmobile.latency.predictor import Predictor
+    from dfmobile.latency.table import LatencyTable
+
+    resolved = resolve(architecture)
+    found = zoo.find(architecture)
+    default = (zoo.get(found).width, zoo.get(found).height) if found else zoo.default_input(resolved)
+    with LatencyTable.open(lut) as table:
+        width, height = parse_size(input) if input else table_input(table, default)
+        prediction = Predictor(table, rule).predict(build(resolved, width, height))
+        header = table.header
+    if json:
+        print_json(
+            {
+                "encoding": resolved.text,
+                "input": [width, height],
+                **prediction.to_dict(),
+                "device": str(header.device),
+                "backend": header.backend,
+                "precision": header.precision,
+                "threads": header.threads,
+            }
+        )
+        return
+    from rich.table import Table
+
+    interval = "interval unknown (one pass a block)"
+    if prediction.interval_ms is not None:
+        low, high = prediction.interval_ms
+        interval = f"{low:.4f} to {high:.4f} ms (95 %, measurement error only)"
+    typer.echo(f"{resolved.text} at {width}x{height}: {prediction.latency_ms:.4f} ms, {interval}")
+    typer.echo(
+        f"rule {prediction.rule}; {header.runtime} {header.runtime_version}, {header.precision}, "
+        f"{header.threads} thread(s), {header.device_summary}"
+    )
+    shown = Table("block", "kind")
+    shown.add_column("ms", justify="right")
+    for block in prediction.blocks:
+        shown.add_row(block.name, block.kind, f"{block.latency_ms:.4f}")
+    print_table(shown)

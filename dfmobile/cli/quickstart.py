@@ -1,0 +1,89 @@
+"""``dfmobile quickstart``: the whole chain on this computer, for real, in minutes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dfmobile.cli.common import handled, say
+from dfmobile.cli.progress import ProgressLine, duration_text
+
+SPACE, WIDTH, HEIGHT = "df-mini", 32, 32
+EVALUATOR, DATA = "training", "mnist-5k"
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the command."""
+    parent.command("quickstart")(quickstart)
+
+
+@handled
+def quickstart(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")
+    ] = Path("quickstart-run"),
+    trainings: Annotated[int, typer.Option("--trainings", min=1, max=833, help="Architectures to train.")] = 16,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the evaluator's.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Trainings at a time.")] = 2,
+) -> None:
+    """Profile this computer, measure a table, search with real trainings, re-measure, export, report.
+
+    Uses the space df-mini on MNIST-5k at 32x32: small enough that the network that is trained is the one that is
+    measured and exported. Run it again to continue after an interruption.
+    """
+    from dfmobile.architecture.spaces import open_space
+    from dfmobile.cli.search import DEVICE_PROFILE_NAME, conduct, print_result
+    from dfmobile.devices.device import open_device
+    from dfmobile.devices.profile import save_profile, summary
+    from dfmobile.errors import import_extra
+    from dfmobile.latency.backends.base import open_backend
+    from dfmobile.latency.builder import BuildProgress, build_table
+    from dfmobile.latency.measurement import Protocol
+    from dfmobile.report.html import write_report
+    from dfmobile.search.settings import CampaignSettings
+
+    started = time.monotonic()
+    for module, extra in (("torch", "train"), ("mlxtend", "train"), ("onnx", "onnx"), ("onnxruntime", "onnx")):
+        import_extra(module, extra, "quickstart")
+    run, table, page = output / "search", output / "table.sqlite", output / "report.html"
+
+    say(f"1/5  profile      dfmobile profile --device local -o {output / DEVICE_PROFILE_NAME}")
+    with open_device("local") as device:
+        save_profile(device.profile, output / DEVICE_PROFILE_NAME)
+        say(f"     {summary(device.profile)}")
+
+        say(f"2/5  table        dfmobile lut build --space {SPACE} --input {WIDTH}x{HEIGHT} --passes 5 -o {table}")
+        space = open_space(SPACE)
+        with ProgressLine("     measuring") as line:
+
+            def progress(step: BuildProgress) -> None:
+                line.update(step.done, step.total, step.block, left_s=step.seconds_left)
+
+            backend = open_backend("litert", device)
+            protocol = Protocol(passes=5)
+            report = build_table(table, space, WIDTH, HEIGHT, device, backend, protocol, progress=progress)
+        say(f"     {report.text}")
+
+    options: dict[str, object] = {"data": DATA}
+    text = f"--option data={DATA}"
+    if epochs is not None:
+        options["epochs"] = epochs
+        text += f" --option epochs={epochs}"
+    command = (
+        f"dfmobile search --space {SPACE} --lut {table} --evaluator {EVALUATOR} {text} --budget {trainings} "
+        f"--seed {seed} --workers {workers} -o {run}"
+    )
+    say(f"3/5  search       {command}")
+    settings = CampaignSettings(budget=trainings, seed=seed, lookahead=workers, input_size=(WIDTH, HEIGHT))
+    result, measured = conduct(
+        run, space, table, EVALUATOR, options, settings, device="local", workers=workers, command=command
+    )
+    say(f"4/5  re-measured and exported: {run / 'models'}")
+    say(f"5/5  report       dfmobile report {run} -o {page}")
+    write_report(run, page)
+    print_result(run, result, measured, json=False)
+    typer.echo(f"done in {duration_text(time.monotonic() - started)}; open {page} in a browser")
