@@ -188,6 +188,11 @@ class Predictor:
         """LUT keys that can be predicted."""
         return frozenset(self._features)
 
+    @property
+    def skipped_above_ms(self) -> float:
+        """Every network with a block that the table records as skipped is slower than this; infinite without any."""
+        return min((item.limit_ms for item in self._skipped.values()), default=math.inf)
+
 
 def _build_command(network: Network, preferred: Sequence[str], path: object) -> str:
     """Return the command that adds a network's blocks to a table."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,42 @@ _DESCRIBE = "dfmobile.search.tasks:describe"
 
 
 class RowPredictor(Protocol):
-    """What the search needs of a latency predictor."""
+    """What the search needs of a latency predictor (``dfmobile.latency.predictor.Predictor`` is one)."""
+
+    @property
+    def skipped_above_ms(self) -> float:
+        """Every architecture with a block that the table skipped as too slow is slower than this; else infinite."""
 
     def predict_rows(
-        self, space: SearchSpace, rows: npt.NDArray[np.int32], width: int, height: int
+        self,
+        space: SearchSpace,
+        rows: npt.NDArray[np.int32],
+        width: int,
+        height: int,
+        *,
+        skipped: Literal["error", "infinite"] = "error",
     ) -> npt.NDArray[np.float64]:
-        """Return the latency (ms) of each row, float64 [len(rows)]; MissingBlocksError if blocks lack."""
+        """Return the latency (ms) of each row, float64 [len(rows)].
+
+        Args:
+            space: search space.
+            rows: list ids.
+            width: of the input image, pixels.
+            height: of the input image, pixels.
+            skipped: whether architectures with skipped blocks are an error or infinitely slow.
+
+        Raises:
+            MissingBlocksError: if blocks lack.
+        """
+
+
+def _predict(predictor: RowPredictor, space: SearchSpace, settings: CampaignSettings) -> npt.NDArray[np.float64]:
+    """Predict every architecture; those that are surely above the latency range may have blocks that were skipped."""
+    width, height = settings.input_size or space.default_input
+    high = settings.latency_range[1]
+    surely_above = high is not None and high <= predictor.skipped_above_ms
+    skipped: Literal["error", "infinite"] = "infinite" if surely_above else "error"
+    return np.asarray(predictor.predict_rows(space, space.rows(), width, height, skipped=skipped), dtype=np.float64)
 
 
 def run_campaign(
@@ -87,7 +117,7 @@ def run_campaign(
         raise storage_error(error, folder, "write") from error
     with FileLock(folder / STORE_NAME, "searching in"), CampaignStore(folder / STORE_NAME, create=True) as store:
         described = executor.submit(_DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
-        predicted_ms = np.asarray(predictor.predict_rows(space, space.rows(), width, height), dtype=np.float64)
+        predicted_ms = _predict(predictor, space, settings)
         pruner = mode.pruner(space, predicted_ms, settings.latency_range)
         identity = as_json(
             {

@@ -30,11 +30,11 @@ class EnumeratedPruner(Pruner):
     Args:
         space: the search space; gives the order of each stage.
         rows: int32 [N, stages], ``space.rows()``.
-        predicted_ms: float64 [N], latency by the table.
+        predicted_ms: float64 [N], latency by the table; infinite ones are no candidates.
         latency_range: lowest and highest latency of a candidate, ends included; None: open.
 
     Raises:
-        InputError: if no architecture is within the range, or a predicted latency is not finite.
+        InputError: if no architecture is within the range, or a predicted latency is not a number.
     """
 
     def __init__(
@@ -44,19 +44,18 @@ class EnumeratedPruner(Pruner):
         predicted_ms: npt.NDArray[np.float64],
         latency_range: tuple[float | None, float | None] = (None, None),
     ) -> None:
-        if not np.isfinite(predicted_ms).all():
-            raise InputError(
-                "some predicted latencies are not finite numbers", hint="check the table: dfmobile lut show"
-            )
+        if np.isnan(predicted_ms).any():
+            raise InputError("some predicted latencies are not numbers", hint="check the table: dfmobile lut show")
         low, high = latency_range
-        inside = np.ones(len(rows), dtype=bool)
+        inside = finite = np.isfinite(predicted_ms)
         if low is not None:
-            inside &= predicted_ms >= low
+            inside = inside & (predicted_ms >= low)
         if high is not None:
-            inside &= predicted_ms <= high
+            inside = inside & (predicted_ms <= high)
         chosen = np.flatnonzero(inside)
         if not len(chosen):
-            span = f"from {predicted_ms.min():.4g} to {predicted_ms.max():.4g} ms" if len(rows) else "empty"
+            known = predicted_ms[finite]
+            span = f"from {known.min():.4g} to {known.max():.4g} ms" if len(known) else "all infinite"
             raise InputError(
                 f"no architecture of {space.name} has a predicted latency in {_range_text(latency_range)}",
                 hint=f"the space's predicted latencies are {span}; give another --latency LO:HI",

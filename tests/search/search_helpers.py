@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dfmobile.architecture import Architecture
 from dfmobile.architecture.spaces import SearchSpace
+from dfmobile.errors import MissingBlocksError
 from dfmobile.execution.base import Executor
 
 
 class MacsPredictor:
     """Predicts latency as if every block ran at one speed, plus a fixed part a block."""
 
-    def __init__(self, per_block_ms: float = 0.02) -> None:
+    def __init__(self, per_block_ms: float = 0.02, skipped_above_ms: float = math.inf) -> None:
         self.per_block_ms = per_block_ms
+        self.skipped_above_ms = skipped_above_ms
 
     def predict_rows(
-        self, space: SearchSpace, rows: npt.NDArray[np.int32], width: int, height: int
+        self,
+        space: SearchSpace,
+        rows: npt.NDArray[np.int32],
+        width: int,
+        height: int,
+        *,
+        skipped: Literal["error", "infinite"] = "error",
     ) -> npt.NDArray[np.float64]:
         features = {block.key: [block.macs * 1e-6 + self.per_block_ms] for block in space.blocks(width, height)}
-        return space.sums(rows, width, height, features)[:, 0]
+        slow = {key for key, (latency,) in features.items() if latency > self.skipped_above_ms}
+        if slow and skipped == "error":
+            raise MissingBlocksError("blocks are missing", keys=tuple(slow))
+        # The second feature counts the skipped blocks.
+        counted = {key: [value[0], float(key in slow)] for key, value in features.items()}
+        sums = space.sums(rows, width, height, counted)
+        return np.where(sums[:, 1] > 0, math.inf, sums[:, 0])
 
 
 def precedence(space: SearchSpace, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

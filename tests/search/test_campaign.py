@@ -9,7 +9,7 @@ import pytest
 from search_helpers import HereExecutor, MacsPredictor, evaluate, toy_accuracy
 
 from dfmobile.architecture.spaces import open_space
-from dfmobile.errors import EvaluationError, InputError, LockedError, StorageError
+from dfmobile.errors import EvaluationError, InputError, LockedError, MissingBlocksError, StorageError
 from dfmobile.files import FileLock
 from dfmobile.search.boundary import pareto_optimal
 from dfmobile.search.campaign import CampaignProgress, CampaignResult, load_campaign, run_campaign, training_folder
@@ -196,6 +196,19 @@ def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> Non
 def test_a_mode_of_later_versions_says_so(tmp_path: Path) -> None:
     with HereExecutor() as executor, pytest.raises(InputError, match="not available in this version"):
         search(tmp_path, executor, mode="certified")
+
+
+def test_a_table_with_skipped_blocks_serves_latency_ranges_below_what_it_skipped(tmp_path: Path) -> None:
+    partial = MacsPredictor(skipped_above_ms=1.0)
+    with HereExecutor() as executor:
+        with pytest.raises(MissingBlocksError):
+            search(tmp_path / "a", executor, predictor=partial, latency_range=(None, 1.5))
+        with pytest.raises(MissingBlocksError):
+            search(tmp_path / "a", executor, predictor=partial)
+        result = search(tmp_path / "a", executor, predictor=partial, latency_range=(None, 1.0))
+        whole = search(tmp_path / "b", executor, latency_range=(None, 1.0))
+    assert history(result) == history(whole)
+    load_campaign(tmp_path / "a").store.close()
 
 
 @pytest.mark.parametrize(
