@@ -115,13 +115,15 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
         purpose: what needs it, as the subject of the message, e.g. ``"training"``.
 
     Raises:
-        MissingExtraError: if the module, or something that it imports, is not installed.
+        MissingExtraError: if the module, or something that it imports, is not installed or does not load.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = error.name or module
+        # Present but broken (a library of another version, a name that is gone) is not the same as absent.
+        absent = isinstance(error, ModuleNotFoundError) and error.name
+        reason = f"{error.name} is not installed" if absent else " ".join(str(error).split())
         raise MissingExtraError(
-            f"{purpose} needs {module}, which cannot be imported: {missing} is not installed",
+            f"{purpose} needs {module}, which cannot be imported: {reason}",
             hint=f"python -m pip install 'dfmobile[{extra}]'",
         ) from error

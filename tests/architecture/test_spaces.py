@@ -60,7 +60,7 @@ class TestCounts:
         assert rows.dtype == np.int32
         lists = len(space.stage_order(0))
         codes = (rows[:, 0].astype(np.int64) * lists + rows[:, 1]) * lists + rows[:, 2]
-        assert len(np.unique(codes)) == len(rows)
+        assert (np.diff(codes) > 0).all()  # sorted, so none is listed twice
 
     @pytest.mark.slow
     def test_listing_of_the_paper_s_largest(self) -> None:
@@ -100,7 +100,7 @@ class TestOpening:
     def test_unknown_names(self) -> None:
         with pytest.raises(InputError, match="unknown space 'nas'") as caught:
             open_space("nas")
-        assert "df, df-mini" in caught.value.hint
+        assert "df-mini" in caught.value.hint
 
     @pytest.mark.parametrize("widths", [(), (8, 8), (16, 8), (0, 8)])
     def test_widths_that_make_no_space(self, widths: tuple[int, ...]) -> None:
