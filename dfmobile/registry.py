@@ -73,7 +73,8 @@ def load(group: str, name: str) -> Any:
     except DfmobileError:
         raise
     except Exception as error:  # importing runs the package's code: whatever it raises is a fault of the plug-in
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise PluginError(
-            f"plug-in {name!r} of {group} cannot be imported from {_origin(entry)}: {type(error).__name__}: {error}",
+            f"plug-in {name!r} of {group} cannot be imported from {_origin(entry)}: {reason}",
             hint="reinstall that package; it may be built for another version of dfmobile",
         ) from error
