@@ -161,7 +161,8 @@ def _measure(
     for done, (job, result) in enumerate(backend.measure(stream), 1):
         number = int(job.partition("/")[0])
         passes[number].append(result)
-        tell(f"measuring end to end {done}/{len(jobs)}")
+        if done % len(records) == 0:
+            tell(f"measuring end to end: {done} of {len(jobs)} passes")
         if len(passes[number]) == protocol.passes:
             _fill(records[number], passes[number], header, protocol)
     for record, found in zip(records, passes, strict=True):

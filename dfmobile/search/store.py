@@ -270,9 +270,9 @@ class CampaignStore:
         except sqlite3.OperationalError as error:
             if "malformed" in str(error) or "no such" in str(error):
                 raise FileFormatError(f"{self.path} is damaged: {error}", hint=_HINT) from error
-            raise StorageError(
-                f"cannot use {self.path}: {error}", hint="check the folder's permissions and free space"
-            ) from error
+            full = "full" in str(error)
+            hint = "free some space and run the command again" if full else "check the folder's permissions"
+            raise StorageError(f"cannot use {self.path}: {error}", hint=hint) from error
         except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
             raise FileFormatError(f"{self.path} is damaged or not a campaign: {error}", hint=_HINT) from error
 
