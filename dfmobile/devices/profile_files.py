@@ -51,7 +51,7 @@ class _CarefulLoader(yaml.SafeLoader):
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, _ in node.value:
-                if key.value == "<<" or not isinstance(key, yaml.ScalarNode):
+                if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key, yaml.ScalarNode):
                     raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
                 if key.value in seen:
                     problem = f"the key {key.value[:60]!r} stands twice"
@@ -104,7 +104,7 @@ def parse_profile(data: bytes, origin: str) -> DeviceProfile:
         document = yaml.load(data.decode("utf-8"), Loader=_CarefulLoader)  # noqa: S506 - a SafeLoader, only stricter
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
-        raise FileFormatError(f"{origin}{where}: {_one_line(error.problem or str(error))}", hint=_HINT) from error
+        raise FileFormatError(f"{origin}{where}: {_one_line(_problem(error))}", hint=_HINT) from error
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{origin} is not YAML: {_one_line(str(error))}", hint=_HINT) from error
     if not isinstance(document, dict):
@@ -124,7 +124,8 @@ def parse_profile(data: bytes, origin: str) -> DeviceProfile:
 def dump_profile(profile: DeviceProfile) -> str:
     """Return a profile as YAML text; ``parse_profile`` gives an equal profile back."""
     document = profile.model_dump(mode="python")
-    return yaml.dump(document, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=100)
+    # Not allow_unicode: PyYAML would write some line separators as they are, and read them back as spaces.
+    return yaml.dump(document, Dumper=_PlainDumper, sort_keys=False, width=100)
 
 
 def save_profile(profile: DeviceProfile, path: str | os.PathLike[str]) -> None:
@@ -167,6 +168,10 @@ def match_profile(profile: DeviceProfile) -> DeviceProfile | None:
         if same and profile.abi is not None and candidate.name.startswith("generic-"):
             return candidate
     return None
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    return " ".join(part for part in (error.context, error.problem) if part) or str(error)
 
 
 def _first_problem(error: ValidationError) -> str:
