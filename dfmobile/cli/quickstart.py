@@ -78,7 +78,7 @@ def quickstart(
         f"--seed {seed} --workers {workers} -o {run}"
     )
     say(f"3/5  search       {command}")
-    settings = CampaignSettings(budget=trainings, seed=seed, lookahead=workers, input_size=(WIDTH, HEIGHT))
+    settings = CampaignSettings(budget=trainings, seed=seed, input_size=(WIDTH, HEIGHT))
     result, measured = conduct(
         run, space, table, EVALUATOR, options, settings, device="local", workers=workers, command=command
     )

@@ -192,7 +192,11 @@ def search(
     max_depth: MaxDepthOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     executor: Annotated[str, typer.Option("--executor", help="Runs the evaluations.")] = "local",
-    workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Evaluations at a time.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Processes that evaluate.")] = 2,
+    lookahead: Annotated[
+        int,
+        typer.Option("--lookahead", min=1, max=256, help="Draw n sees the results of draws 1 to n - LOOKAHEAD."),
+    ] = 2,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="Option of the evaluator (repeatable)."),
@@ -226,7 +230,7 @@ def search(
         latency_range=parse_latency_range(latency),
         budget=budget,
         seed=seed,
-        lookahead=workers,
+        lookahead=lookahead,
         input_size=size,
     )
     result, measured = conduct(

@@ -108,8 +108,6 @@ def remeasure(
             store.set_remeasured(record["encoding"], record)
         store.set_meta(remeasured={"bias": result.bias, "contradictions": result.contradictions, "notes": result.notes})
         atomic_write_json(folder / BOUNDARY_NAME, records)
-        for note in notes:
-            tell(note)
         return result
 
 

@@ -89,9 +89,8 @@ def test_the_boundary_is_measured_by_litert_and_delivered(finished: Path) -> Non
 
 def test_without_a_device_it_says_so_and_delivers_the_files(tmp_path: Path) -> None:
     folder = _search(tmp_path, budget=3)
-    lines: list[str] = []
-    result = remeasure(folder, None, unreachable="adb:0123 is not connected", progress=lines.append)
-    assert "not re-measured: adb:0123 is not connected" in lines
+    result = remeasure(folder, None, unreachable="adb:0123 is not connected")
+    assert "not re-measured: adb:0123 is not connected" in result.notes
     assert result.bias is None
     for record in _boundary(folder):
         assert record["measured_ms"] is None
