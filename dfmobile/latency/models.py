@@ -33,9 +33,9 @@ def cheap_weights(graph: Graph) -> Weights:
     for number, (name, parameter) in enumerate(graph.parameters().items()):
         fan_in = max(1, parameter.size // parameter.shape[0])
         scale = math.sqrt(2.0 / fan_in) if name.endswith(".weight") else 0.2
-        start = 9973 * number % pool.size
-        scaled = np.concatenate((pool[start:], pool[:start])) * np.float32(scale)
-        weights[name] = np.resize(scaled, parameter.shape)
+        start = 9973 * number % (pool.size // 2)
+        values = pool[start : start + parameter.size] * np.float32(scale)
+        weights[name] = np.resize(values, parameter.shape)
     return weights
 
 
