@@ -6,6 +6,7 @@ another machine or a cluster, and nothing is ever unpickled.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from types import TracebackType
@@ -92,7 +93,9 @@ def open_executor(name: str, **options: Any) -> Executor:
     """
     factory = registry.load("dfmobile.executors", name)
     try:
-        executor: Executor = factory(**options)
+        inspect.signature(factory).bind(**options)
     except TypeError as error:
-        raise InputError(f"executor {name!r} does not take these options: {error}") from error
+        known = ", ".join(inspect.signature(factory).parameters)
+        raise InputError(f"executor {name!r}: {error}", hint=f"its options: {known}") from error
+    executor: Executor = factory(**options)
     return executor
