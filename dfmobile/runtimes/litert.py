@@ -22,7 +22,7 @@ _DELEGATE = "DELEGATE"  # the op name that LiteRT gives to a partition that a de
 _LIBRARIES = ("libpywrap_litert_common.so", "_pywrap_tensorflow_interpreter_wrapper.so")
 _GREETING = b"Created TensorFlow Lite XNNPACK delegate for CPU."
 _first_load = threading.Lock()
-_loaded_before = False
+_greeted = False
 
 
 def runtime_version() -> str:
@@ -63,17 +63,17 @@ class LiteRTRunner(ModelRunner):
 
         content = model_content(model)
         try:
-            with _quiet_first_load():
+            with _without_greeting():
                 interpreter = Interpreter(model_content=content, num_threads=threads)
                 interpreter.allocate_tensors()
+            self._inputs = interpreter.get_input_details()
+            self._outputs = interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise BackendError(
                 f"LiteRT cannot load {model_name(model)}: {_one_line(error)}",
                 hint="is it a whole .tflite file? export it again",
             ) from error
         self._interpreter: Any = interpreter
-        self._inputs = interpreter.get_input_details()
-        self._outputs = interpreter.get_output_details()
         self.input_shapes = [tuple(int(extent) for extent in item["shape"]) for item in self._inputs]
 
     def set_inputs(self, inputs: Sequence[npt.NDArray[np.float32]]) -> None:
@@ -162,23 +162,15 @@ def _one_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet_first_load() -> Iterator[None]:
+def _without_greeting() -> Iterator[None]:
     """Keep LiteRT's greeting off standard error; whatever else is written meanwhile comes out afterwards.
 
     LiteRT prints one line from C++ when it first makes XNNPACK's delegate in a process, and has no switch for it.
     """
-    global _loaded_before
+    global _greeted
     with _first_load:
-        if _loaded_before:
-            quiet = False
-        else:
-            quiet = _loaded_before = True
-            sys.stderr.flush()
-            try:
-                saved = os.dup(2)
-            except OSError:  # standard error is closed: nothing would be seen
-                quiet = False
-        if not quiet:
+        saved = None if _greeted else _duplicate_stderr()
+        if saved is None:
             yield
             return
         with tempfile.TemporaryFile() as captured:
@@ -191,5 +183,18 @@ def _quiet_first_load() -> Iterator[None]:
                 os.close(saved)
                 captured.seek(0)
                 for line in captured:
-                    if _GREETING not in line:
+                    if _GREETING in line:
+                        _greeted = True
+                    else:
                         os.write(2, line)
+
+
+def _duplicate_stderr() -> int | None:
+    """Return a copy of file descriptor 2, None where standard error is closed: then nothing would be seen."""
+    if sys.stderr is None:  # Python's way to say that it was closed when the process began
+        return None
+    sys.stderr.flush()
+    try:
+        return os.dup(2)
+    except OSError:
+        return None

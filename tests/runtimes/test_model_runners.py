@@ -122,6 +122,13 @@ def test_truncated_files_are_refused(runtime: str) -> None:
     check()
 
 
+def test_a_model_with_an_unreadable_name_is_refused() -> None:
+    builder = GraphBuilder()
+    data = tflite_bytes(builder.build(builder.relu(builder.input("picture", SHAPE))), {})
+    with pytest.raises(BackendError, match="cannot load"):
+        litert.LiteRTRunner(data.replace(b"picture", b"pict\xff\xfe!"))
+
+
 def test_what_xnnpack_did_not_take_is_named() -> None:
     builder = GraphBuilder()
     x = builder.input("x", (1, 3, 8, 8))
@@ -147,11 +154,16 @@ def test_litert_prints_nothing_and_keeps_what_others_print(tmp_path: Path) -> No
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
+        "from dfmobile.errors import BackendError\n"
         "from dfmobile.runtimes.litert import LiteRTRunner\n"
         "os.write(2, b'before\\n')\n"
+        "try:\n"
+        "    LiteRTRunner(b'not a model')\n"
+        "except BackendError:\n"
+        "    os.write(2, b'refused\\n')\n"
         "LiteRTRunner(Path(sys.argv[1])).close()\n"
         "os.write(2, b'after\\n')\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    assert done.stderr == "before\nafter\n"
+    assert done.stderr == "before\nrefused\nafter\n"
     assert done.stdout == ""
