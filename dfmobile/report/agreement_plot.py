@@ -52,8 +52,9 @@ def agreement_plot(winners: Sequence[Winner], size: float, identifier: str) -> E
     labels = LabelPlacer((left + 2, top, right, size - 48))
     for _, item, measured in pairs:
         labels.block(x(measured), y(item.predicted_ms), 6)
+        _intervals(inner, item, measured, x, y, labels)
     for number, item, measured in pairs:
-        _pair(root, inner, number, item, measured, x, y, labels)
+        _pair(root, number, item, measured, x, y, labels)
     return root
 
 
@@ -61,16 +62,20 @@ def _at(scale: Scale, value: float) -> float:
     return scale(max(value, 1e-12)) if scale.kind == "log" else scale(value)
 
 
-def _pair(
-    root: Element, inner: Element, number: int, item: Winner, measured: float, x: Scale, y: Scale, labels: LabelPlacer
-) -> None:
+def _intervals(root: Element, item: Winner, measured: float, x: Scale, y: Scale, labels: LabelPlacer) -> None:
     across, up = x(measured), y(item.predicted_ms)
     if item.half_width_ms:
-        low, high = max(measured - item.half_width_ms, 1e-12), measured + item.half_width_ms
-        node(inner, "line", class_="error-bar", x1=_at(x, low), x2=_at(x, high), y1=up, y2=up)
+        start, end = _at(x, measured - item.half_width_ms), _at(x, measured + item.half_width_ms)
+        node(root, "line", class_="error-bar", x1=start, x2=end, y1=up, y2=up)
+        labels.block_line(start, up, end, up)
     if item.interval_ms is not None:
-        low, high = (max(value, 1e-12) for value in item.interval_ms)
-        node(inner, "line", class_="error-bar", x1=across, x2=across, y1=_at(y, low), y2=_at(y, high))
+        start, end = _at(y, item.interval_ms[0]), _at(y, item.interval_ms[1])
+        node(root, "line", class_="error-bar", x1=across, x2=across, y1=start, y2=end)
+        labels.block_line(across, start, across, end)
+
+
+def _pair(root: Element, number: int, item: Winner, measured: float, x: Scale, y: Scale, labels: LabelPlacer) -> None:
+    across, up = x(measured), y(item.predicted_ms)
     mark = node(root, "circle", class_="winner", cx=across, cy=up, r=5)
     tooltip(
         mark,

@@ -120,6 +120,10 @@ class LabelPlacer:
         """Keep labels off a mark."""
         self._taken.append((x - radius, y - radius, x + radius, y + radius))
 
+    def block_line(self, x1: float, y1: float, x2: float, y2: float) -> None:
+        """Keep labels off a horizontal or vertical line."""
+        self._taken.append((min(x1, x2) - 2, min(y1, y2) - 2, max(x1, x2) + 2, max(y1, y2) + 2))
+
     def place(self, x: float, y: float, text: str, distance: float = 9) -> tuple[float, float] | None:
         """Return the middle and baseline of a label near a mark, in px; None where it fits nowhere."""
         half, height = text_width(text) / 2 + 1, 12.0

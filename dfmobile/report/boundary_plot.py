@@ -60,14 +60,11 @@ def boundary_plot(data: ReportData, width: float, height: float, identifier: str
     for item in data.evaluated:
         if item.encoding not in winners:
             _evaluated(root, item, x, y)
-    for number, winner in enumerate(data.winners, 1):
-        _measured(root, winner, number, x, y)
     labels = LabelPlacer((left + 2, top - 6, right + 8, floor - 2))
     for item in data.evaluated:
         labels.block(x(item.predicted_ms), y(100 * item.accuracy), 6)
-    for winner in data.winners:
-        if winner.measured_ms is not None:
-            labels.block(x(winner.measured_ms), y(100 * winner.accuracy), 6)
+    for number, winner in enumerate(data.winners, 1):
+        _measured(root, winner, number, x, y, labels)
     for number, winner in enumerate(data.winners, 1):
         _winner(root, winner, number, x, y, labels)
     if not data.evaluated:
@@ -94,9 +91,9 @@ def _label(data: ReportData) -> str:
 
 
 def _legend(data: ReportData) -> list[LegendItem]:
-    items = [LegendItem("diamond", "winner", "winner, predicted latency")]
+    items = [LegendItem("diamond", "winner", "winner, predicted")]
     if any(item.measured_ms is not None for item in data.winners):
-        items.append(LegendItem("ring", "measured", "winner, measured latency"))
+        items.append(LegendItem("ring", "measured", "winner, measured (bar: 95 % interval)"))
     items.append(LegendItem("dot", "evaluated", "evaluated, not a winner"))
     return items
 
@@ -151,18 +148,20 @@ def _evaluated(root: Element, item: EvaluatedArchitecture, x: Scale, y: Scale) -
     )
 
 
-def _measured(root: Element, winner: Winner, number: int, x: Scale, y: Scale) -> None:
+def _measured(root: Element, winner: Winner, number: int, x: Scale, y: Scale, labels: LabelPlacer) -> None:
     if winner.measured_ms is None:
         return
     height, place = y(100 * winner.accuracy), x(winner.measured_ms)
     node(root, "line", class_="link", x1=x(winner.predicted_ms), x2=place, y1=height, y2=height)
-    half = winner.half_width_ms or 0.0
-    low, high = winner.measured_ms - half, winner.measured_ms + half
-    if half and (x.kind == "linear" or low > 0):
-        start, end = max(x.start_px, x(low)), min(x.end_px, x(high))
+    labels.block(place, height, 6)
+    bar = _error_bar(winner.measured_ms, winner.half_width_ms, x)
+    if bar is not None:
+        start, end = (min(max(tip, x.start_px), x.end_px) for tip in bar)
         node(root, "line", class_="error-bar", x1=start, x2=end, y1=height, y2=height)
-        for tip in (start, end):
-            node(root, "line", class_="error-bar", x1=tip, x2=tip, y1=height - 3.5, y2=height + 3.5)
+        labels.block_line(start, height, end, height)
+        for tip in bar:
+            if x.start_px <= tip <= x.end_px:  # an interval that leaves the plot has no end in it
+                node(root, "line", class_="error-bar", x1=tip, x2=tip, y1=height - 3.5, y2=height + 3.5)
     mark = node(root, "circle", class_="measured", cx=place, cy=height, r=4.5)
     tooltip(
         mark,
@@ -171,13 +170,22 @@ def _measured(root: Element, winner: Winner, number: int, x: Scale, y: Scale) ->
     )
 
 
+def _error_bar(value: float, half_width: float | None, x: Scale) -> tuple[float, float] | None:
+    """Return the ends of an interval in px, also beyond the axis; None where there is no interval."""
+    if not half_width:
+        return None
+    low = value - half_width
+    return (x(low) if low > 0 or x.kind == "linear" else x.start_px - 1), x(value + half_width)
+
+
 def _winner(root: Element, winner: Winner, number: int, x: Scale, y: Scale, labels: LabelPlacer) -> None:
     place, height = x(winner.predicted_ms), y(100 * winner.accuracy)
     mark = node(root, "path", class_="winner", d=diamond(place, height, 6.5))
     tooltip(
         mark,
         f"winner {number}: {winner.encoding}\n"
-        f"predicted {numbers.ms_interval(winner.predicted_ms, winner.interval_ms)}, accuracy {numbers.percent(winner.accuracy, 2)}",
+        f"predicted {numbers.ms_interval(winner.predicted_ms, winner.interval_ms)}, "
+        f"accuracy {numbers.percent(winner.accuracy, 2)}",
     )
     spot = labels.place(place, height, str(number))
     if spot is not None:

@@ -87,7 +87,7 @@ def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: La
     verb = "trained" if trained else "evaluated without training"
     space = campaign.space
     return ReportData(
-        title=f"Search of {space.name} at {width}×{height} on {device}",
+        title=f"Search of {space.name} at {width}×{height} on {device.partition(',')[0]}",
         summary=(
             f"Partial Order Pruning looked for the best trade-offs between latency and accuracy among "
             f"{numbers.count(result.total)} architectures: {numbers.count(len(known))} were {verb}, "

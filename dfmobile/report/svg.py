@@ -6,6 +6,7 @@ Policy allows one style sheet, named by its hash.
 
 from __future__ import annotations
 
+import math
 import re
 from xml.etree import ElementTree
 
@@ -84,4 +85,6 @@ def serialise(root: Element) -> str:
 
 
 def _number(value: float) -> str:
+    if not math.isfinite(value):
+        raise ValueError(f"a drawing cannot hold {value}")
     return re.sub(r"^-0$", "0", f"{value:.2f}".rstrip("0").rstrip("."))
