@@ -84,6 +84,26 @@ print(json.dumps([evaluator.describe(), evaluator.evaluate(request).to_json()]))
     assert evaluation["accuracy"] == pytest.approx(0.9)
 
 
+def test_a_transport_of_a_third_party_with_a_scheme_of_its_own(site: Path) -> None:
+    program = """
+import json
+from dfmobile.devices.device import list_devices, open_device
+with open_device("rack:1/4") as device:
+    said = device.transport.run(["echo", "hello"], timeout_s=60).text
+print(json.dumps([str(device.uri), device.uri.scheme, said, [item.uri for item in list_devices()]]))
+"""
+    uri, scheme, said, listed = answer(site, program)
+    assert (uri, scheme, said) == ("rack:1/4", "rack", "hello")
+    assert {"local", "rack:1/4"} <= set(listed)
+
+
+@pytest.mark.parametrize("address", ["", "-x", "a b", "é"])
+def test_addresses_of_that_scheme_are_checked(site: Path, address: str) -> None:
+    program = "import sys; from dfmobile.devices.device import open_device; open_device(sys.argv[1])"
+    assert "InputError: " in python(site, program, f"rack:{address}").stderr
+    assert "unknown scheme" in python(site, program, f"shelf:{address}").stderr
+
+
 def test_the_command_line_knows_the_package_too(site: Path) -> None:
     program = "from dfmobile.cli.main import main; main()"
     document = answer(site, program, "space", "show", "df-thin", "--max-depth", "1", "--json")

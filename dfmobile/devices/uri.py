@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from dfmobile import registry
 from dfmobile.errors import InputError
 
 FORMS = ("local", "adb:SERIAL", "adb+tcp:HOST:PORT", "ssh:USER@HOST[:PORT]")
@@ -19,6 +20,8 @@ _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\-]{0,253}")
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9_.\-]{1,32})?\]")
 _PORT = re.compile(r"[0-9]{1,5}")
+# Of a scheme that a third party registered: its transport knows what an address means.
+_ADDRESS = re.compile(r"[!-,./-~][!-~]{0,255}")
 _MAX_LENGTH = 400
 
 
@@ -27,7 +30,7 @@ class DeviceURI:
     """A device's name, taken apart.
 
     Attributes:
-        scheme: ``local``, ``adb``, ``adb+tcp`` or ``ssh``: the name of the transport.
+        scheme: ``local``, ``adb``, ``adb+tcp``, ``ssh`` or a third party's: the name of the transport.
         address: what follows the first colon, with the port always written out for ``ssh``; empty for ``local``.
         text: canonical text; ``parse_device(uri.text) == uri``.
     """
@@ -41,14 +44,14 @@ class DeviceURI:
 
     @property
     def host(self) -> str | None:
-        """Host name or address (IPv6 without its brackets); None for ``local`` and ``adb``."""
+        """Host name or address (IPv6 without its brackets); None unless ``adb+tcp`` or ``ssh``."""
         if self.scheme not in ("adb+tcp", "ssh"):
             return None
         return self.address.rpartition("@")[2].rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int | None:
-        """TCP port; None for ``local`` and ``adb``."""
+        """TCP port; None unless ``adb+tcp`` or ``ssh``."""
         return int(self.address.rpartition(":")[2]) if self.scheme in ("adb+tcp", "ssh") else None
 
     @property
@@ -62,10 +65,12 @@ def parse_device(text: str) -> DeviceURI:
 
     Args:
         text: ``local``, ``adb:SERIAL``, ``adb+tcp:HOST:PORT`` or ``ssh:USER@HOST[:PORT]``; spaces around it
-            are ignored, an IPv6 address stands in brackets.
+            are ignored, an IPv6 address stands in brackets. Also ``SCHEME:ADDRESS`` of a transport that a
+            package has registered.
 
     Raises:
         InputError: if it has none of these forms.
+        PluginError: if two packages give the same transport.
     """
     stripped = text.strip()
     if len(stripped) > _MAX_LENGTH:
@@ -83,6 +88,10 @@ def parse_device(text: str) -> DeviceURI:
         return _adb_tcp(stripped, address)
     if scheme == "ssh":
         return _ssh(stripped, address)
+    if scheme in registry.names("dfmobile.transports"):
+        if not _ADDRESS.fullmatch(address):
+            raise _malformed(stripped, "an address is printable ASCII without spaces or a leading '-'")
+        return DeviceURI(scheme, address, f"{scheme}:{address}")
     raise _malformed(stripped, f"unknown scheme {scheme!r}")
 
 

@@ -1,4 +1,4 @@
-"""A search space of thin DF backbones, and an evaluator that simulates accuracy by depth alone."""
+"""A search space of thin DF backbones, an evaluator that simulates accuracy by depth, and a transport of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from dfmobile.accuracy.base import Evaluation, EvaluationRequest, Evaluator
 from dfmobile.architecture import Architecture
 from dfmobile.architecture.spaces.chains import ChainSpace
+from dfmobile.devices.transport.base import DeviceListing
+from dfmobile.devices.transport.local import LocalTransport
 
 
 def thin_space(max_depth: int | None = None) -> ChainSpace:
@@ -36,3 +38,14 @@ class DepthEvaluator(Evaluator):
         architecture = Architecture.parse(request.encoding)
         blocks = sum(len(stage.widths) for stage in architecture.stages)
         return Evaluation(accuracy=1.0 - self._scale / blocks, seconds=0.0)
+
+
+class RackTransport(LocalTransport):
+    """Stands for boards in a rack, ``rack:ROW/SLOT``; the only one it knows is this machine."""
+
+    scheme: ClassVar[str] = "rack"
+
+    @classmethod
+    def enumerate(cls) -> list[DeviceListing]:
+        """See base class."""
+        return [DeviceListing(uri="rack:1/4", state="ready", description="this machine")]
