@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -106,22 +107,21 @@ class Predictor:
         Raises:
             MissingBlocksError: naming the blocks that the table lacks, and the command that adds them.
         """
-        missing = {block.key: block for block in network.blocks if block.key not in self._features}
+        keys = [block.key for block in network.blocks]
+        missing = {key: block for key, block in zip(keys, network.blocks, strict=True) if key not in self._features}
         if missing:
             size = (network.width, network.height)
             raise self._missing(list(missing.values()), *size, _build_command(network, self._spaces, self._path))
-        counts = Counter(block.key for block in network.blocks)
-        sums = np.zeros(len(next(iter(self._features.values()))))
-        for key, count in counts.items():
-            sums += count * np.asarray(self._features[key])
-        latency_ms = float(self._rule.combine(sums[None, :])[0])
+        counts = Counter(keys)
+        columns = zip(*(self._features[key] for key in keys), strict=True)
+        latency_ms = float(self._rule.combine(np.array([[math.fsum(column) for column in columns]]))[0])
         known = [(self._entries[key], count) for key, count in counts.items()]
         return Prediction(
             latency_ms=latency_ms,
             interval_ms=self._rule.interval_ms(known, latency_ms),
             blocks=tuple(
-                BlockPrediction(block.key, block.kind, block.name, self._block_ms[block.key])
-                for block in network.blocks
+                BlockPrediction(key, block.kind, block.name, self._block_ms[key])
+                for key, block in zip(keys, network.blocks, strict=True)
             ),
             rule=self.rule,
         )
@@ -155,7 +155,7 @@ class Predictor:
         allowed = self._skipped if skipped == "infinite" else {}
         missing = [block for block in blocks if block.key not in self._features and block.key not in allowed]
         if missing:
-            command = f"dfmobile lut build --space {space.name} --input {width}x{height} -o {self._path}"
+            command = f"dfmobile lut build --space {space.name} --input {width}x{height} -o {quote(str(self._path))}"
             raise self._missing(missing, width, height, command)
         if not allowed:
             return self._rule.combine(space.sums(rows, width, height, self._features))
@@ -200,5 +200,5 @@ def _build_command(network: Network, preferred: Sequence[str], path: object) -> 
     candidates = dict.fromkeys((*preferred, *registry.names("dfmobile.spaces")))
     for name in candidates:
         if name in registry.names("dfmobile.spaces") and network.architecture in open_space(name):
-            return f"dfmobile lut build --space {name} --input {size} -o {path}"
-    return f"dfmobile lut build --network {network.architecture.text} --input {size} -o {path}"
+            return f"dfmobile lut build --space {name} --input {size} -o {quote(str(path))}"
+    return f"dfmobile lut build --network {quote(network.architecture.text)} --input {size} -o {quote(str(path))}"

@@ -1,0 +1,168 @@
+"""What every backend must do; inherit it in your own tests.
+
+Example:
+    >>> class TestMyBackend(BackendContract):
+    ...     @pytest.fixture
+    ...     def backend(self):
+    ...         return MyBackend(open_device("local"))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dfmobile.errors import DfmobileError, InputError
+from dfmobile.graph import GraphBuilder
+from dfmobile.latency.backends.base import Backend, MeasureJob
+from dfmobile.latency.measurement import PassResult, Protocol
+from dfmobile.latency.models import model_bytes
+
+
+class BackendContract:
+    """Inherit, and define a fixture ``backend``: one thread, ready to measure.
+
+    Where dfmobile cannot write the backend's model format, define the fixture ``model_path`` too: a small model.
+    """
+
+    protocol = Protocol(passes=1, runs=4, cold_runs=2, warm_up_ms=1.0, warm_up_limit_ms=50.0)
+
+    @pytest.fixture
+    def model_path(self, backend: Backend, tmp_path: Path) -> Path:
+        """A small model: a conv with ReLU."""
+        builder = GraphBuilder()
+        value = builder.conv(builder.input("input0", (1, 8, 16, 16)), 16, 3, padding=1, bias=True)
+        path = tmp_path / f"conv.{backend.model_format}"
+        path.write_bytes(model_bytes(builder.build(builder.relu(value)), backend.model_format))
+        return path
+
+    def measure_one(self, backend: Backend, path: Path, protocol: Protocol) -> PassResult:
+        """Measure one job and return its only result."""
+        results = list(backend.measure([MeasureJob("only", path, protocol)]))
+        assert [identifier for identifier, _ in results] == ["only"]
+        return results[0][1]
+
+    def test_identity_is_stable_and_complete(self, backend: Backend) -> None:
+        """A table belongs to one runtime, so its name, version and flags never change by themselves."""
+        identity = backend.identity()
+        assert identity == backend.identity()
+        assert identity.name
+        assert identity.version
+        assert identity.library_sha256 is None or len(bytes.fromhex(identity.library_sha256)) == 32
+        json.dumps(identity.flags, allow_nan=False)
+
+    def test_evidence_is_json_and_stable(self, backend: Backend) -> None:
+        """It is stored with every session."""
+        assert json.loads(json.dumps(backend.evidence(), allow_nan=False)) == backend.evidence()
+
+    def test_affinity_is_a_mask(self, backend: Backend) -> None:
+        """Hexadecimal without 0x, or None."""
+        mask = backend.affinity()
+        assert mask == backend.affinity()
+        assert mask is None or int(mask, 16) > 0
+
+    def test_every_job_has_one_result(self, backend: Backend, model_path: Path) -> None:
+        """Whatever order they come in."""
+        jobs = [MeasureJob(f"job {number}", model_path, self.protocol) for number in range(3)]
+        results = list(backend.measure(jobs))
+        assert sorted(identifier for identifier, _ in results) == ["job 0", "job 1", "job 2"]
+
+    def test_no_jobs_no_results(self, backend: Backend) -> None:
+        """An empty stream ends."""
+        assert list(backend.measure([])) == []
+
+    def test_samples_are_positive_and_as_many_as_asked(self, backend: Backend, model_path: Path) -> None:
+        """Raw samples, nothing filtered."""
+        result = self.measure_one(backend, model_path, self.protocol)
+        assert len(result.hot_ms) == 4
+        assert len(result.cold_ms) == 2
+        samples = [*result.hot_ms, *result.cold_ms, *result.warm_up_ms]
+        assert all(math.isfinite(sample) and sample > 0 for sample in samples)
+        assert result.warm_up_runs >= self.protocol.min_warm_up_runs
+        assert result.kernel_ms >= sum(result.hot_ms) * 0.999
+        assert not result.stopped
+
+    def test_one_thread_is_timed_by_its_cpu_clock_or_says_otherwise(self, backend: Backend, model_path: Path) -> None:
+        """The clock is recorded with contamination evidence."""
+        result = self.measure_one(backend, model_path, self.protocol)
+        assert result.clock in ("thread-cpu", "wall")
+        assert result.involuntary_switches is not None or result.cpu_wall_ratio is not None
+
+    def test_a_result_survives_json(self, backend: Backend, model_path: Path) -> None:
+        """Tables store results as JSON and check them when reading."""
+        result = self.measure_one(backend, model_path, self.protocol)
+        document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+        assert PassResult.from_dict(document, "the result") == result
+
+    def test_cold_runs_can_be_left_out(self, backend: Backend, model_path: Path) -> None:
+        """Zero means none."""
+        protocol = dataclasses.replace(self.protocol, cold_runs=0)
+        assert self.measure_one(backend, model_path, protocol).cold_ms == []
+
+    def test_a_model_above_the_limit_is_stopped_after_its_warm_up(self, backend: Backend, model_path: Path) -> None:
+        """Its warm-up is the evidence."""
+        result = self.measure_one(backend, model_path, dataclasses.replace(self.protocol, stop_above_ms=1e-9))
+        assert result.stopped
+        assert result.hot_ms == []
+        assert result.warm_up_ms
+
+    def test_a_model_below_the_limit_is_measured(self, backend: Backend, model_path: Path) -> None:
+        """An hour is more than it takes."""
+        result = self.measure_one(backend, model_path, dataclasses.replace(self.protocol, stop_above_ms=3.6e6))
+        assert not result.stopped
+        assert result.hot_ms
+
+    def test_jobs_may_be_added_because_of_results(self, backend: Backend, model_path: Path) -> None:
+        """The stream of jobs is never waited out: here it has no end."""
+
+        def endless() -> Iterator[MeasureJob]:
+            for number in itertools.count():
+                yield MeasureJob(str(number), model_path, self.protocol)
+
+        results = backend.measure(endless())
+        assert {next(results)[0] for _ in range(3)}
+        close = getattr(results, "close", None)
+        if close is not None:
+            close()
+
+    @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+    def test_a_truncated_model_is_refused_by_name(self, backend: Backend, model_path: Path, kept: float) -> None:
+        """Never a crash, and the message says which file."""
+        content = model_path.read_bytes()
+        size = int(kept * len(content)) if isinstance(kept, float) else kept
+        model_path.write_bytes(content[:size])
+        with pytest.raises(DfmobileError, match=model_path.name):
+            self.measure_one(backend, model_path, self.protocol)
+
+    def test_another_kind_of_file_is_refused_by_name(self, backend: Backend, model_path: Path) -> None:
+        """Text is no model."""
+        model_path.write_text("this is no model\n" * 100)
+        with pytest.raises(DfmobileError, match=model_path.name):
+            self.measure_one(backend, model_path, self.protocol)
+
+    def test_a_missing_model_is_refused_by_name(self, backend: Backend, tmp_path: Path) -> None:
+        """No such file."""
+        with pytest.raises(DfmobileError, match=r"nowhere"):
+            self.measure_one(backend, tmp_path / f"nowhere.{backend.model_format}", self.protocol)
+
+    def test_it_still_works_after_a_bad_model(self, backend: Backend, model_path: Path, tmp_path: Path) -> None:
+        """One bad file does not take the backend down."""
+        with pytest.raises(DfmobileError):
+            self.measure_one(backend, tmp_path / "nowhere", self.protocol)
+        assert self.measure_one(backend, model_path, self.protocol).hot_ms
+
+    def test_an_unknown_precision_is_refused(self, backend: Backend) -> None:
+        """With the precisions that there are."""
+        with pytest.raises(InputError, match="fp7"):
+            type(backend)(backend.device, threads=1, precision="fp7")
+
+    def test_no_threads_are_refused(self, backend: Backend) -> None:
+        """A runtime has one thread at least."""
+        with pytest.raises(InputError, match="threads"):
+            type(backend)(backend.device, threads=0)

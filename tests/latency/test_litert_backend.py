@@ -1,0 +1,76 @@
+"""The LiteRT backend keeps the contract of all backends, and what it adds to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dfmobile.devices.device import Device, open_device
+from dfmobile.devices.uri import parse_device
+from dfmobile.errors import BackendError, PluginError
+from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend, open_backend
+from dfmobile.latency.backends.litert import LiteRTBackend
+from dfmobile.latency.measurement import Protocol
+from dfmobile.testing.backend_contract import BackendContract
+
+
+class TestLiteRTBackend(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return LiteRTBackend(open_device("local"))
+
+    def test_it_says_which_ops_xnnpack_did_not_take(self, backend: Backend, model_path: Path) -> None:
+        result = self.measure_one(backend, model_path, self.protocol)
+        assert result.extra == {"unaccelerated_ops": [], "partitions": 1}
+
+    def test_one_thread_is_timed_by_cpu_time(self, backend: Backend, model_path: Path) -> None:
+        assert self.measure_one(backend, model_path, self.protocol).clock == "thread-cpu"
+
+    def test_the_state_of_the_machine_is_kept_from_before_and_after(self, backend: Backend, model_path: Path) -> None:
+        result = self.measure_one(backend, model_path, self.protocol)
+        assert result.conditions_before["time_utc"] <= result.conditions_after["time_utc"]
+
+    def test_the_cost_of_a_call_is_known(self, backend: Backend) -> None:
+        evidence = backend.evidence()
+        assert 0 < evidence["call_overhead_ms"] < 10
+        assert evidence["eviction_bytes"] > 0
+
+    def test_a_job_for_other_threads_is_refused(self, backend: Backend, model_path: Path) -> None:
+        job = MeasureJob("a", model_path, dataclasses.replace(self.protocol, threads=2))
+        with pytest.raises(BackendError, match="2 threads"):
+            list(backend.measure([job]))
+
+
+class TestLiteRTBackendOnTwoThreads:
+    def test_it_is_timed_by_the_wall_with_evidence(self, tmp_path: Path) -> None:
+        contract = TestLiteRTBackend()
+        backend = LiteRTBackend(open_device("local"), threads=2)
+        path = BackendContract.model_path.__wrapped__(contract, backend, tmp_path)  # type: ignore[attr-defined]
+        protocol = dataclasses.replace(contract.protocol, threads=2)
+        result = contract.measure_one(backend, path, protocol)
+        assert result.clock == "wall"
+        assert result.involuntary_switches is not None
+        assert result.cpu_wall_ratio is not None
+
+
+def test_the_backend_is_found_by_name() -> None:
+    assert isinstance(open_backend("litert", open_device("local")), LiteRTBackend)
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(PluginError, match="abacus"):
+        open_backend("abacus", open_device("local"))
+
+
+def test_a_device_that_is_not_this_machine_is_refused() -> None:
+    device = Device(parse_device("adb:123"), open_device("local").transport)
+    with pytest.raises(BackendError, match="adb:123"):
+        LiteRTBackend(device)
+
+
+def test_a_backend_that_was_opened_otherwise_is_refused() -> None:
+    device = open_device("local")
+    with pytest.raises(Exception, match="threads 1, not 4"):
+        as_backend(LiteRTBackend(device), device, Protocol(threads=4), "fp32")
