@@ -25,7 +25,7 @@ def quickstart(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for everything that is made.")
     ] = Path("quickstart-run"),
-    trainings: Annotated[int, typer.Option("--trainings", min=1, max=833, help="Architectures to train.")] = 16,
+    trainings: Annotated[int, typer.Option("--trainings", min=1, max=833, help="Architectures to train.")] = 30,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the evaluator's.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Trainings at a time.")] = 2,
