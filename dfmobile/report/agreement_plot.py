@@ -30,7 +30,7 @@ def agreement_plot(winners: Sequence[Winner], size: float, identifier: str) -> E
         LegendItem("bar", "band band-5", "±5 %"),
         LegendItem("bar", "band band-10", "±10 %"),
     ]
-    left, right, top = 58.0, size - 14, 8.0
+    left, right, top = 68.0, size - 14, 8.0
     root = canvas(size, size, f"Predicted over measured latency of {len(pairs)} winners, in ms")
     top += legend(root, items, left, right, top) + 8
     shown = [value for _, item, measured in pairs for value in (item.predicted_ms, measured)]

@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dfmobile.report.scales import Scale, tick_labels
-from dfmobile.report.svg import Element, canvas, diamond, node, text_width
-
-
-@dataclass(frozen=True)
-class Margins:
-    """Room around the plotting area, in px."""
-
-    left: float = 54
-    right: float = 14
-    top: float = 12
-    bottom: float = 46
+from dfmobile.report.svg import Element, diamond, node, text_width
 
 
 def horizontal_axis(
@@ -33,12 +23,16 @@ def horizontal_axis(
     node(root, "text", title, class_="axis-title", x=middle, y=y_px + 37, text_anchor="middle")
 
 
+def vertical_tick_limit(scale: Scale) -> int:
+    """Return how many ticks a vertical axis has at most."""
+    return max(3, int((scale.start_px - scale.end_px) // 46))
+
+
 def vertical_axis(
     root: Element, scale: Scale, x_px: float, right_px: float, title: str, suffix: str = "", top: float | None = None
 ) -> None:
     """Draw a vertical axis with grid lines to ``right_px``; no ticks above the value ``top``."""
-    height = scale.start_px - scale.end_px
-    ticks = [tick for tick in scale.ticks(max(3, int(height // 38))) if top is None or tick <= top + 1e-9]
+    ticks = [tick for tick in scale.ticks(vertical_tick_limit(scale)) if top is None or tick <= top + 1e-9]
     for tick, label in zip(ticks, tick_labels(ticks, suffix), strict=True):
         y = scale(tick)
         node(root, "line", class_="grid", x1=x_px, x2=right_px, y1=y, y2=y)
@@ -145,6 +139,3 @@ class LabelPlacer:
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-__all__ = ["LabelPlacer", "LegendItem", "Margins", "canvas", "clip", "horizontal_axis", "legend", "vertical_axis"]

@@ -19,13 +19,15 @@ from dfmobile.report.axes import (
 )
 from dfmobile.report.data import EvaluatedArchitecture, LatencyStrip, ReportData, Winner
 from dfmobile.report.scales import Scale, choose_kind, domain
-from dfmobile.report.svg import Element, canvas, diamond, node, path, tooltip
+from dfmobile.report.svg import CHARACTER_PX, Element, canvas, diamond, node, path, tooltip
 
 _STRIP_PX = 44.0
 _STRIP_LABEL_PX = 15.0
 
 
-def boundary_plot(data: ReportData, width: float, height: float, identifier: str, *, title: str = "") -> Element:
+def boundary_plot(
+    data: ReportData, width: float, height: float, identifier: str, headings: Sequence[str] = ()
+) -> Element:
     """Draw the boundary plot.
 
     Args:
@@ -33,13 +35,16 @@ def boundary_plot(data: ReportData, width: float, height: float, identifier: str
         width: of the image, px.
         height: of the image, px.
         identifier: unique on the page.
-        title: a heading inside the image, for an image that stands alone.
+        headings: lines inside the image, for an image that stands alone; those too long for it are cut.
     """
     root = canvas(width, height, _label(data))
-    left, right, top = 58.0, width - 16, 8.0
-    if title:
-        node(root, "text", title, class_="heading", x=left, y=top + 14)
-        top += 26
+    left, right, top = 66.0, width - 16, 8.0
+    room = int((right - left) / (1.3 * CHARACTER_PX))
+    for line in headings:
+        shown = line if len(line) <= room else line[: room - 1] + "…"
+        node(root, "text", shown, class_="heading", x=left, y=top + 14)
+        top += 20
+    top += 6 if headings else 0
     top += legend(root, _legend(data), left, right, top) + 10
     strips = _strips(data)
     bottom = height - 46

@@ -91,7 +91,7 @@ def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: La
         summary=(
             f"Partial Order Pruning looked for the best trade-offs between latency and accuracy among "
             f"{numbers.count(result.total)} architectures: {numbers.count(len(known))} were {verb}, "
-            f"{numbers.count(result.pruned)} were ruled out without that, "
+            f"{numbers.count(result.pruned)} were ruled out without it, "
             f"{numbers.count(len(winners))} are on the boundary."
         ),
         accuracy_label=label,

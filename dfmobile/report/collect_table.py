@@ -101,7 +101,7 @@ def table_provenance(table: LatencyTable) -> list[Fact]:
         ("table measured by", f"dfmobile {header.created_by}"),
     ]
     if started:
-        facts.append(("measured from, to (UTC)", f"{started[0]} to {started[-1]}"))
+        facts.append(("measured from, to (UTC)", f"{started[0][:19]} to {started[-1][:19]}"))
         runs = sum(len(result.hot_ms) for result in passes)
         facts.append(("passes", f"{numbers.count(len(passes))}, with {numbers.count(runs)} hot runs"))
         facts.append(("protocol", _protocol(table)))
@@ -115,7 +115,13 @@ def table_provenance(table: LatencyTable) -> list[Fact]:
 def _protocol(table: LatencyTable) -> str:
     key = next(iter(table.passes()))
     protocol = table.provenance(key)[0]["session"].get("protocol") or {}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items() if value is not None)
+    return ", ".join(_setting(name, value) for name, value in protocol.items() if value is not None)
+
+
+def _setting(name: str, value: object) -> str:
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    unit = " ms" if name.endswith("_ms") else ""
+    return f"{name.removesuffix('_ms').replace('_', ' ')} {shown}{unit}"
 
 
 def build_commands(table: LatencyTable, shown: str) -> list[str]:

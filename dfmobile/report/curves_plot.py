@@ -50,7 +50,7 @@ def curve_plot(item: EvaluatedArchitecture, axes: CurveAxes) -> Element:
     for tick, text in zip(ticks, tick_labels(ticks), strict=True):
         node(root, "line", class_="grid", x1=36, x2=_WIDTH - 8, y1=y(tick), y2=y(tick))
         node(root, "text", text, class_="tick", x=31, y=y(tick) + 4, text_anchor="end")
-    ticks = x.ticks(5)
+    ticks = [tick for tick in x.ticks(5) if tick == round(tick)]
     for tick, text in zip(ticks, tick_labels(ticks), strict=True):
         node(root, "text", text, class_="tick", x=x(tick), y=_HEIGHT - 17, text_anchor="middle")
     node(root, "line", class_="axis", x1=36, x2=_WIDTH - 8, y1=_HEIGHT - 32, y2=_HEIGHT - 32)

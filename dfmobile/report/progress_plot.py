@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dfmobile.report import numbers
-from dfmobile.report.axes import horizontal_axis, vertical_axis
+from dfmobile.report.axes import horizontal_axis, vertical_axis, vertical_tick_limit
 from dfmobile.report.data import EvaluatedArchitecture
-from dfmobile.report.scales import Scale, domain
-from dfmobile.report.svg import Element, canvas, node, path, tooltip
+from dfmobile.report.scales import Scale, domain, tick_labels
+from dfmobile.report.svg import Element, canvas, node, path, text_width, tooltip
 from dfmobile.search.boundary import hypervolume
 
 _LEFT, _BOTTOM, _TOP = 62.0, 46.0, 14.0
@@ -76,10 +76,12 @@ def _line(
     root = canvas(width, height, label)
     last = first + len(values) - 1
     low, high = domain([first, last], padding=0.03, least_span=1.0)
-    x = Scale("linear", low, high, _LEFT, width - 14)
     y = Scale("linear", 0.0, max(*values, 1.0) * 1.06, height - _BOTTOM, _TOP)
+    labels = tick_labels(y.ticks(vertical_tick_limit(y)))
+    left = max(_LEFT, 34 + text_width(max(labels, key=len, default="")))
+    x = Scale("linear", low, high, left, width - 14)
     horizontal_axis(root, x, height - _BOTTOM, _TOP, "evaluations", most=min(8, last - first + 1))
-    vertical_axis(root, y, _LEFT, width - 14, title)
+    vertical_axis(root, y, left, width - 14, title)
     points = [(x(first + index), y(value)) for index, value in enumerate(values)]
     node(root, "path", class_=f"line {class_}", d=path(points, step=True))
     for (across, up), text in zip(points, texts, strict=True):

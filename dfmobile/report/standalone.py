@@ -42,7 +42,7 @@ def boundary_svg(data: ReportData, width: float = 920, height: float = 540) -> s
         height: px.
     """
     root = boundary_plot(
-        data, width, height, "clip-boundary", title=f"{data.space} on {data.device}: {data.accuracy_label}"
+        data, width, height, "clip-boundary", [f"{data.space} on {data.device}", f"accuracy: {data.accuracy_label}"]
     )
     background = Element("rect", {"class": "background", "width": "100%", "height": "100%"})
     root.insert(0, background)
