@@ -4,8 +4,8 @@ Builds the table of a space, prints wall time, kernel time, their ratio and the 
 measures a few networks of the space end to end beside their prediction.
 
 Run: ``python benchmarks/lut_build.py [--space df] [--input 640x384] [--passes 3] [--networks 6] [-o TABLE.sqlite]``.
-The whole df space at 640x384 takes about 4 to 6 minutes on one core of a server; ``--space df-mini --input 32x32`` takes
-15 seconds. Run it on a quiet machine: blocks are timed by CPU time, but the build by the wall clock.
+The whole df space at 640x384 takes about 4 to 6 minutes on one core of a server, ``--space df-mini --input 32x32``
+takes 15 seconds. Run it on a quiet machine: blocks are timed by CPU time, but the build by the wall clock.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ def print_report(report: BuildReport) -> None:
     print(f"estimated before it began      {report.estimated_s:.1f} s")
     print(f"wall                           {report.wall_s:.1f} s")
     print(f"kernels, wall clock            {report.kernel_s:.1f} s, ratio {report.wall_s / report.kernel_s:.3f}")
-    print(
-        f"kernels, CPU time              {report.kernel_clock_s:.1f} s, ratio {report.wall_s / report.kernel_clock_s:.3f}"
-    )
+    cpu_ratio = report.wall_s / report.kernel_clock_s
+    print(f"kernels, CPU time              {report.kernel_clock_s:.1f} s, ratio {cpu_ratio:.3f}")
     print(f"added to each pass             {report.overhead_ms_a_pass:.1f} ms")
     for clock, limit_s in (("wall clock", allowed_s), ("CPU time", allowed_cpu_s)):
         verdict = "kept" if report.wall_s <= limit_s else "MISSED"
@@ -91,9 +90,8 @@ def compare(networks: list[Network], predictor: Predictor, device: Device) -> No
             f"{prediction.latency_ms:13.3f}{f'{low:.3f}..{high:.3f}':>20}{result.median_ms:13.3f}{half:>8}"
             f"{100 * errors[-1]:7.1f}%  {network.architecture.text}"
         )
-    print(
-        f"rule {predictor.rule}: mean abs error {100 * np.mean(np.abs(errors)):.1f} %, bias {100 * np.mean(errors):+.1f} %"
-    )
+    spread, bias = 100 * np.mean(np.abs(errors)), 100 * np.mean(errors)
+    print(f"rule {predictor.rule}: mean abs error {spread:.1f} %, bias {bias:+.1f} %")
 
 
 def main() -> None:

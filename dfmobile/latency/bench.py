@@ -14,7 +14,7 @@ import numpy as np
 
 from dfmobile import __version__
 from dfmobile.devices.device import Device
-from dfmobile.errors import BackendError, StorageError
+from dfmobile.errors import BackendError
 from dfmobile.files import sha256_hex
 from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend
 from dfmobile.latency.measurement import PassResult, Protocol
@@ -112,9 +112,7 @@ def bench_models(
     """
     backend = as_backend(backend, device, protocol, precision)
     paths = [Path(model) for model in models]
-    for path in paths:
-        if not path.is_file():
-            raise StorageError(f"cannot read {path}: no such file", hint="dfmobile export writes model files")
+    hashes = [sha256_hex(path) for path in paths]  # also finds files that cannot be read before anything runs
     generator = np.random.default_rng(seed)
     order = [int(number) for _ in range(protocol.passes) for number in generator.permutation(len(paths))]
     jobs = [MeasureJob(f"{turn}-{number}", paths[number], protocol) for turn, number in enumerate(order)]
@@ -141,7 +139,7 @@ def bench_models(
                     **common,
                     "clock": passes[0].clock,
                     "model": str(path),
-                    "model_sha256": sha256_hex(path),
+                    "model_sha256": hashes[number],
                     "model_bytes": path.stat().st_size,
                     "passes": evidence,
                 },

@@ -17,8 +17,8 @@ from types import TracebackType
 import numpy as np
 
 from dfmobile.architecture import PlacedBlock
-from dfmobile.errors import BackendError, StorageError
-from dfmobile.export.tflite import tflite_bytes
+from dfmobile.errors import StorageError
+from dfmobile.export.exporter import model_bytes
 from dfmobile.files import storage_error
 from dfmobile.graph import Graph, Weights
 from dfmobile.latency.inprocess import random_pool
@@ -39,15 +39,14 @@ def cheap_weights(graph: Graph) -> Weights:
     return weights
 
 
-def model_bytes(graph: Graph, model_format: str) -> bytes:
-    """Return a deployed block as the content of a model file.
+def timing_model(graph: Graph, model_format: str) -> bytes:
+    """Return a deployed graph with cheap weights as the content of a model file: for timing, not for its results.
 
     Raises:
-        BackendError: if dfmobile cannot write that format for measuring.
+        InputError: if dfmobile cannot write that format.
+        MissingExtraError: if what the format needs is not installed.
     """
-    if model_format == "tflite":
-        return tflite_bytes(graph, cheap_weights(graph))
-    raise BackendError(f"dfmobile cannot make model files of format {model_format!r} for measuring")
+    return model_bytes(graph, cheap_weights(graph), model_format)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class ModelFolder:
         known = self._models.get(block.key)
         if known is not None and known.path.exists():
             return known
-        content = model_bytes(block.graph, self._format)
+        content = timing_model(block.graph, self._format)
         path = self._folder / f"{block.digest}.{self._format}"
         try:
             path.write_bytes(content)  # no fsync: nobody needs it after a power cut

@@ -22,7 +22,7 @@ from dfmobile.errors import DfmobileError, InputError
 from dfmobile.graph import GraphBuilder
 from dfmobile.latency.backends.base import Backend, MeasureJob
 from dfmobile.latency.measurement import PassResult, Protocol
-from dfmobile.latency.models import model_bytes
+from dfmobile.latency.models import timing_model
 
 
 class BackendContract:
@@ -39,7 +39,7 @@ class BackendContract:
         builder = GraphBuilder()
         value = builder.conv(builder.input("input0", (1, 8, 16, 16)), 16, 3, padding=1, bias=True)
         path = tmp_path / f"conv.{backend.model_format}"
-        path.write_bytes(model_bytes(builder.build(builder.relu(value)), backend.model_format))
+        path.write_bytes(timing_model(builder.build(builder.relu(value)), backend.model_format))
         return path
 
     def measure_one(self, backend: Backend, path: Path, protocol: Protocol) -> PassResult:

@@ -146,7 +146,7 @@ def test_a_folder_left_by_a_killed_build_is_emptied_but_not_what_others_put_ther
 
 
 def test_a_format_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with ModelFolder(tmp_path / "models", "engine") as models, pytest.raises(BackendError, match="engine"):
+    with ModelFolder(tmp_path / "models", "engine") as models, pytest.raises(InputError, match="engine"):
         models.model(mini_network().blocks[0])
 
 
