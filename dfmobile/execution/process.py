@@ -24,13 +24,17 @@ ONE_THREAD = {
 }
 """One thread a worker: the pool already uses every core, and results do not depend on the machine's core count."""
 
+# Not "-m": it would put the current folder, and whatever random.py lies in it, before the standard library. The
+# worker searches where this process does, so that it finds a user's own plug-ins too.
+_START = "import sys; sys.path[:] = sys.argv[1:]; from dfmobile.execution.worker import serve; serve()"
+
 STDERR_LINES = 20
 STDERR_LINE_BYTES = 2000
 END_SECONDS = 2.0
 
 
 class WorkerProcess:
-    """A running ``python -m dfmobile.execution.worker``.
+    """A running ``dfmobile.execution.worker``.
 
     Raises:
         ExecutionError: if it cannot be started.
@@ -39,7 +43,7 @@ class WorkerProcess:
     def __init__(self) -> None:
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dfmobile.execution.worker"],
+                [sys.executable, "-c", _START, *(str(entry) for entry in sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -56,7 +60,6 @@ class WorkerProcess:
             target=self._keep_errors, args=(cast("BinaryIO", self._process.stderr),), name="worker stderr", daemon=True
         )
         self._error_reader.start()
-        self._send({"sys_path": [str(entry) for entry in sys.path]})
         self._receive("its start")
 
     @property

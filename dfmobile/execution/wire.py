@@ -1,7 +1,7 @@
 """What travels between a pool and a worker: one JSON document a line, UTF-8.
 
 ========================  ==========================================================================
-pool to worker            ``{"sys_path": […]}`` once, then ``{"function": …, "payload": {…}}`` each call
+pool to worker            ``{"function": …, "payload": {…}}`` each call
 worker to pool            ``{"ready": pid}`` once, then ``{"result": {…}}`` or ``{"error": {…}}`` each call
 ========================  ==========================================================================
 """

@@ -1,4 +1,4 @@
-"""A worker process of ``LocalExecutor``: ``python -m dfmobile.execution.worker``.
+"""A worker process of ``LocalExecutor`` (started by ``process``; by hand: ``python -m dfmobile.execution.worker``).
 
 Reads calls from standard input and writes answers to what was standard output when it started. It ends when
 its standard input ends, in the middle of a call too: the kernel closes that pipe however the parent ends,
@@ -84,19 +84,20 @@ def main() -> None:
     threading.Thread(target=read_calls, args=(calls, received), name="calls", daemon=True).start()
     answers.write(wire.encode({"ready": os.getpid()}))
     while True:
-        message = json.loads(received.get())
-        if "sys_path" in message:
-            sys.path[:] = message["sys_path"]
-            continue
-        line = memoryview(answer(message))
+        line = memoryview(answer(json.loads(received.get())))
         sys.stdout.flush()
         sys.stderr.flush()
         while line:  # a raw write to a pipe may be partial
             line = line[answers.write(line) :]
 
 
-if __name__ == "__main__":
+def serve() -> None:
+    """Run ``main`` until the pool is gone."""
     try:
         main()
     except BrokenPipeError:
-        os._exit(0)  # the pool is gone
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    serve()

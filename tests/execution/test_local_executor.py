@@ -102,6 +102,14 @@ def test_workers_see_the_modules_that_the_pool_sees(tmp_path: Path, monkeypatch:
         assert executor.submit("my_plugin:double", {"value": 21}).result() == {"value": 42}
 
 
+def test_files_in_the_current_folder_do_not_shadow_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('not the standard library')\n")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    with open_executor("local", workers=1) as executor:
+        assert executor.submit(f"{FUNCTIONS}:echo", {"a": 1}).result() == {"a": 1}
+
+
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True])
 def test_a_pool_without_workers_is_refused(workers: int) -> None:
     with pytest.raises(InputError, match="at least 1 worker"):
