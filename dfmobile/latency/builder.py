@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
-import platform
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -15,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from dfmobile import __version__
 from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.devices.device import Device
@@ -26,6 +23,7 @@ from dfmobile.latency.coverage import Coverage, coverage
 from dfmobile.latency.header import Build, TableHeader
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.models import BlockModel, ModelFolder
+from dfmobile.latency.provenance import session_provenance
 from dfmobile.latency.schedule import Remaining, TimeModel, interleave
 from dfmobile.latency.table import LatencyTable
 
@@ -250,7 +248,7 @@ class _Sitting:
         estimates = {block.key: model.pass_seconds(block, limited) for block in pending}
         remaining = Remaining([estimates[block.key] for block in pending])
         self.estimated_s = remaining.total_s
-        session = self._table.start_session(self._provenance())
+        session = self._table.start_session(session_provenance(self._backend, self._protocol, self._seed))
         progress(BuildProgress(self._total - sum(self._left.values()), self._total, "", remaining.total_s))
         while self._queue:
             for identifier, result in self._backend.measure(self._jobs()):
@@ -311,21 +309,3 @@ class _Sitting:
             self._recorded.add(key)
             self._left[key] -= 1
             self._models.release(block, last=self._left[key] == 0)
-
-    def _provenance(self) -> dict[str, Any]:
-        identity = self._backend.identity()
-        return {
-            "dfmobile": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "started_utc": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "device": str(self._backend.device.uri),
-            "backend": self._backend.name,
-            "runtime": dataclasses.asdict(identity),
-            "threads": self._backend.threads,
-            "precision": self._backend.precision,
-            "affinity": self._backend.affinity(),
-            "protocol": self._protocol.to_dict(),
-            "order_seed": self._seed,
-            "evidence": self._backend.evidence(),
-        }

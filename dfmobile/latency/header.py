@@ -141,7 +141,7 @@ def parse_header(document: Any, origin: str) -> TableHeader:
     try:
         return TableHeader.model_validate(document)
     except ValidationError as error:
-        raise _damaged(origin, "header", error) from error
+        raise damaged(origin, "header", error) from error
 
 
 def parse_builds(document: Any, origin: str) -> list[Build]:
@@ -155,10 +155,11 @@ def parse_builds(document: Any, origin: str) -> list[Build]:
     try:
         return [Build.model_validate(item) for item in document]
     except ValidationError as error:
-        raise _damaged(origin, "builds", error) from error
+        raise damaged(origin, "builds", error) from error
 
 
-def _damaged(origin: str, what: str, error: ValidationError) -> FileFormatError:
+def damaged(origin: str, what: str, error: ValidationError) -> FileFormatError:
+    """Return the error that names the first field of a stored document that cannot be."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part)[:40] for part in (what, *first["loc"]))
     return FileFormatError(f"{origin}: {where}: {first['msg']}", hint="build the table again: dfmobile lut build")

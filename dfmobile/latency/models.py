@@ -13,10 +13,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 
-from dfmobile.architecture import PlacedBlock
 from dfmobile.errors import StorageError
 from dfmobile.export.exporter import model_bytes
 from dfmobile.files import storage_error
@@ -47,6 +47,22 @@ def timing_model(graph: Graph, model_format: str) -> bytes:
         MissingExtraError: if what the format needs is not installed.
     """
     return model_bytes(graph, cheap_weights(graph), model_format)
+
+
+class Deployable(Protocol):
+    """What a model file is made of: a placed block, or anything else with a deployed graph."""
+
+    @property
+    def key(self) -> str:
+        """Which model it is."""
+
+    @property
+    def digest(self) -> str:
+        """Short name of the key, 12 hexadecimal digits."""
+
+    @property
+    def graph(self) -> Graph:
+        """Deployed graph."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,7 @@ class ModelFolder:
             if value is None:
                 raise
 
-    def model(self, block: PlacedBlock) -> BlockModel:
+    def model(self, block: Deployable) -> BlockModel:
         """Return a block's model file, made if it is not there.
 
         Raises:
@@ -129,7 +145,7 @@ class ModelFolder:
         self._models[block.key] = BlockModel(path, sha256, len(content))
         return self._models[block.key]
 
-    def release(self, block: PlacedBlock, *, last: bool) -> None:
+    def release(self, block: Deployable, *, last: bool) -> None:
         """Take note that a pass is done; drop the file where it was the last, or where too much is kept."""
         model = self._models.get(block.key)
         if model is None:

@@ -1,0 +1,246 @@
+"""Measure whole networks for a table: interleaved with anchor blocks, to a stated precision, in any number of sittings.
+
+Rounds have one pass of every network in a new random order, so the earlier and the later passes of each network lie
+in separate halves of the run. Before each network, one of a few blocks of the table (an anchor) is measured again:
+its time over its entry says how far the machine is from where it was when the table was built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from dfmobile.architecture import Network, PlacedBlock
+from dfmobile.architecture.spaces import SearchSpace
+from dfmobile.errors import BackendError, InputError
+from dfmobile.files import FileLock
+from dfmobile.graph import Graph
+from dfmobile.graph.fold import fold_batch_norm
+from dfmobile.latency.backends.base import Backend, MeasureJob
+from dfmobile.latency.header import TableHeader
+from dfmobile.latency.measurement import PassResult, Protocol
+from dfmobile.latency.models import ModelFolder
+from dfmobile.latency.networks import MeasuredNetwork, stored_network
+from dfmobile.latency.provenance import session_provenance
+from dfmobile.latency.table import LatencyTable, TableEntry
+
+# A network runs longer than a block, so it needs fewer runs; passes are what tells how well it repeats.
+NETWORK_PROTOCOL = Protocol(passes=4, runs=10, min_runs=3, hot_budget_ms=200.0, cold_runs=0, warm_up_ms=30.0)
+ANCHOR_PROTOCOL = Protocol(passes=1, runs=8, min_runs=3, hot_budget_ms=60.0, cold_runs=0, warm_up_ms=15.0)
+_ANCHORS = 3
+_ANCHOR_RANGE_MS = (0.5, 15.0)
+
+
+@dataclass(frozen=True)
+class NetworkModel:
+    """A whole network as something to make a model file of.
+
+    Attributes:
+        network: the network.
+    """
+
+    network: Network
+
+    @property
+    def key(self) -> str:
+        """Which model it is."""
+        return f"network {self.network.width}x{self.network.height} {self.network.architecture.text}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Short name of the key, 12 hexadecimal digits."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
+    @property
+    def graph(self) -> Graph:
+        """Deployed graph; not kept, since hundreds of them would fill the memory."""
+        return fold_batch_norm(self.network.graph)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is.
+
+    Attributes:
+        done: passes of networks recorded, earlier sittings included.
+        total: passes that all networks need at least.
+        network: encoding of the one measured last; empty at first.
+        drift: last anchor over its entry in the table; None without one.
+    """
+
+    done: int
+    total: int
+    network: str
+    drift: float | None
+
+
+def anchor_blocks(
+    table: LatencyTable, entries: Sequence[TableEntry], blocks: Sequence[PlacedBlock]
+) -> list[PlacedBlock]:
+    """Return a few blocks of a table that take neither too short to repeat well nor too long to measure often."""
+    del table
+    known = {entry.key: entry.hot_ms for entry in entries}
+    low, high = _ANCHOR_RANGE_MS
+    found = sorted((known[block.key], block.key, block) for block in blocks if block.key in known)
+    middle = [item for item in found if low <= item[0] <= high] or found[-_ANCHORS:]
+    return [middle[round(position)][2] for position in np.linspace(0, len(middle) - 1, min(_ANCHORS, len(middle)))]
+
+
+def measure_networks(
+    path: str | os.PathLike[str],
+    networks: Sequence[Network],
+    backend: Backend,
+    *,
+    anchors: Sequence[PlacedBlock] = (),
+    protocol: Protocol = NETWORK_PROTOCOL,
+    half_width: float | None = None,
+    max_passes: int | None = None,
+    seed: int = 0,
+    progress: Callable[[RunProgress], None] | None = None,
+) -> list[MeasuredNetwork]:
+    """Measure what a table lacks of whole networks; run again, it goes on where it was stopped in any way.
+
+    Args:
+        path: of the table; it must be of this backend.
+        networks: distinct.
+        backend: of the table.
+        anchors: blocks of the table, measured in turn, one before each network.
+        protocol: of each pass; ``passes`` is how many a network gets at least.
+        half_width: go on, round by round, with those whose 95 % interval is wider than this share of their latency.
+        max_passes: with ``half_width``: at most so many a network; None: twice ``protocol.passes``.
+        seed: of the order of measuring.
+        progress: called before the first pass and after each.
+
+    Returns:
+        One measured network each, in the order given.
+
+    Raises:
+        InputError: if the table belongs to another device, backend, version, precision, threads or affinity.
+        LockedError: if another process writes to the table.
+        StorageError, BackendError, DeviceError, FileFormatError: as ``build_table``.
+    """
+    path = Path(path)
+    tell = progress or (lambda _: None)
+    with FileLock(path, "measuring networks for the table"), open_for(path, backend) as table:
+        found = [stored_network(table, network) for network in networks]
+        run = _Run(table, backend, dataclasses.replace(protocol, threads=backend.threads), anchors, seed)
+        least = protocol.passes
+        most = max(least, max_passes or 2 * least) if half_width is not None else least
+        with ModelFolder(path.with_name(f".{path.name}.networks"), backend.model_format) as models:
+            run.models = models
+            done = sum(min(len(item.passes), least) for item in found)
+            tell(RunProgress(done, least * len(found), "", None))
+            for round_index in range(most):
+                todo = [
+                    (network, item)
+                    for network, item in zip(networks, found, strict=True)
+                    if len(item.passes) <= round_index
+                    and (round_index < least or (half_width is not None and not _precise(item, half_width)))
+                ]
+                if not todo and round_index >= least:
+                    break
+                for item in run.round(todo, round_index):
+                    done += round_index < least
+                    tell(RunProgress(done, least * len(found), item.encoding, item.drift[-1]))
+    return found
+
+
+def open_for(path: Path, backend: Backend) -> LatencyTable:
+    """Open a table to add measurements of a backend.
+
+    Raises:
+        InputError: if they do not belong into it.
+    """
+    table = LatencyTable.open(path)
+    differences = table.header.differences(TableHeader.of(backend))
+    if differences:
+        table.close()
+        raise InputError(
+            f"{path} holds other measurements: {'; '.join(differences)}",
+            hint="measure with what the table was built with, or build another table",
+        )
+    return table
+
+
+def _precise(item: MeasuredNetwork, half_width: float) -> bool:
+    found = item.statistics.half_width_ms
+    return found is not None and found <= half_width * item.latency_ms
+
+
+class _Run:
+    """One process's share of measuring networks."""
+
+    def __init__(
+        self,
+        table: LatencyTable,
+        backend: Backend,
+        protocol: Protocol,
+        anchors: Sequence[PlacedBlock],
+        seed: int,
+    ) -> None:
+        self._table, self._backend, self._protocol, self._seed = table, backend, protocol, seed
+        self._anchor_protocol = dataclasses.replace(ANCHOR_PROTOCOL, threads=backend.threads)
+        self._anchors = list(anchors)
+        known = {entry.key: entry.hot_ms for entry in table.entries()}
+        self._anchor_ms = [known[block.key] for block in self._anchors]
+        self._turn = 0
+        self._drift: float | None = None
+        self._session: int | None = None
+        self.models: ModelFolder
+
+    def round(self, todo: Sequence[tuple[Network, MeasuredNetwork]], round_index: int) -> Iterator[MeasuredNetwork]:
+        """Measure one pass of each network, store it, and yield the network."""
+        order = np.random.default_rng([self._seed, round_index]).permutation(len(todo))
+        waiting: dict[str, tuple[Network, MeasuredNetwork, str]] = {}
+
+        def jobs() -> Iterator[MeasureJob]:
+            for position in order:
+                if self._anchors:
+                    number = self._turn % len(self._anchors)
+                    self._turn += 1
+                    model = self.models.model(self._anchors[number])
+                    yield MeasureJob(f"anchor-{self._turn}-{number}", model.path, self._anchor_protocol)
+                network, item = todo[position]
+                model = self.models.model(NetworkModel(network))
+                waiting[f"network-{position}"] = (network, item, model.sha256)
+                yield MeasureJob(f"network-{position}", model.path, self._protocol)
+
+        for identifier, result in self._backend.measure(jobs()):
+            kind, _, rest = identifier.partition("-")
+            if kind == "anchor":
+                self._drift = float(np.median(result.hot_ms)) / self._anchor_ms[int(rest.rpartition("-")[2])]
+                continue
+            if identifier not in waiting:
+                raise BackendError(f"backend {self._backend.name} returned a result for unknown job {identifier!r}")
+            network, item, sha256 = waiting.pop(identifier)
+            self._store(item, result, sha256)
+            self.models.release(NetworkModel(network), last=False)
+            yield item
+        if waiting:
+            raise BackendError(
+                f"backend {self._backend.name} ended with {len(waiting)} networks not measured",
+                hint="run the command again: what is recorded stays",
+            )
+
+    def _store(self, item: MeasuredNetwork, result: PassResult, sha256: str) -> None:
+        if not result.hot_ms or not all(math.isfinite(value) for value in result.hot_ms):
+            raise BackendError(f"backend {self._backend.name} gave no samples of {item.encoding}")
+        if self._session is None:
+            self._session = self._table.start_session(session_provenance(self._backend, self._protocol, self._seed))
+        item.add(result, self._session, self._drift, sha256)
+        self._table.set_document(item.document_name, item.to_dict())
+
+
+def blocks_for(source: SearchSpace | Sequence[Network], width: int, height: int) -> list[PlacedBlock]:
+    """Return the distinct blocks of a space or of networks."""
+    if isinstance(source, SearchSpace):
+        return list(source.blocks(width, height))
+    return list({block.key: block for network in source for block in network.blocks}.values())
