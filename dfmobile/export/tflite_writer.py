@@ -58,6 +58,7 @@ class TFLiteWriter:
         self._operators: list[_Operator] = []
         self._buffers: list[Array | bytes] = [b""]  # buffer 0 is, by definition, the empty one
         self._small: dict[tuple[int, ...], int] = {}
+        self._paddings: dict[str, int] = {}
 
     def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> int:
         """Add a tensor without data (an input or an activation) and return its index."""
@@ -77,9 +78,11 @@ class TFLiteWriter:
         return self._small[key]
 
     def int32_matrix(self, rows: Sequence[tuple[int, int]]) -> int:
-        """Return a constant int32 matrix ``[n, 2]`` (paddings)."""
+        """Return a constant int32 matrix ``[n, 2]`` (paddings); equal ones are stored once."""
         name = "paddings/" + "_".join(f"{before}.{after}" for before, after in rows)
-        return self.constant(name, np.array(rows, np.int32))
+        if name not in self._paddings:
+            self._paddings[name] = self.constant(name, np.array(rows, np.int32))
+        return self._paddings[name]
 
     def operator(
         self,

@@ -52,6 +52,10 @@ class ModelRunner(ABC):
     def outputs(self) -> list[Array]:
         """Return copies of the outputs of the last run, float32 (argmax: int32), ``[N, C, H, W]`` or ``[N, C]``."""
 
+    def output_steps(self) -> list[float]:
+        """Return the distance between neighbouring values of each output; 0.0 where it is not quantised."""
+        return [0.0 for _ in self.outputs()]
+
     @abstractmethod
     def close(self) -> None:
         """Free the runtime's memory; the runner cannot be used afterwards. May be called twice."""

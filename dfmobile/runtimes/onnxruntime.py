@@ -12,6 +12,8 @@ import numpy.typing as npt
 from dfmobile.errors import BackendError, import_extra
 from dfmobile.runtimes.base import Array, ModelRunner, check_inputs, model_content, model_name
 
+# Newer wheels have the runtime in a library of its own, older ones in the Python module.
+_LIBRARIES = ("libonnxruntime.so.*", "onnxruntime_pybind11_state*.so")
 _SILENT = 4  # only what makes the process end is logged; errors arrive as exceptions
 
 
@@ -22,6 +24,25 @@ def runtime_version() -> str:
         MissingExtraError: if it is not installed.
     """
     return str(import_extra("onnxruntime", "onnx", "ONNX Runtime").__version__)
+
+
+def library_path() -> Path:
+    """Return the shared library that holds ONNX Runtime and its kernels (its SHA-256 is provenance).
+
+    Raises:
+        BackendError: if this version has no such library.
+        MissingExtraError: if it is not installed.
+    """
+    package = import_extra("onnxruntime", "onnx", "ONNX Runtime")
+    folder = Path(str(package.__file__)).parent / "capi"
+    for pattern in _LIBRARIES:
+        found = sorted(folder.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+    raise BackendError(
+        f"onnxruntime {package.__version__} has no library that dfmobile knows in {folder}",
+        hint="install a version of onnxruntime that dfmobile was tested with: >=1.19,<2",
+    )
 
 
 class OnnxRuntimeRunner(ModelRunner):
@@ -42,6 +63,7 @@ class OnnxRuntimeRunner(ModelRunner):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = _SILENT
         content = model_content(model)
         try:

@@ -7,10 +7,13 @@ models at once, let them run without the cable, and hand back what has come.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 from dfmobile import registry
 from dfmobile.devices.device import Device
@@ -35,6 +38,19 @@ class RuntimeIdentity:
     version: str
     library_sha256: str | None
     flags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What a model returned for given inputs.
+
+    Attributes:
+        values: ``[N, C, H, W]`` or ``[N, C]`` each, float32 (argmax: int32).
+        steps: distance between neighbouring values of each; 0.0 where it is not quantised.
+    """
+
+    values: list[npt.NDArray[Any]]
+    steps: list[float]
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,25 @@ class Backend(ABC):
             BackendError: if a model cannot be loaded or run; the message names the file.
             DeviceError: if the device is gone.
         """
+
+    def outputs(self, model_path: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> ModelOutputs | None:
+        """Run a model once, untimed, as it is run when it is timed, and return its outputs.
+
+        The builder compares them with a reference before it records a block: fast and wrong is no measurement.
+
+        Args:
+            model_path: model file in the backend's ``model_format``.
+            inputs: one float32 array for each input, ``[N, C, H, W]`` or ``[N, C]``.
+
+        Returns:
+            None from a backend that cannot give outputs back; its tables say that they were not checked.
+
+        Raises:
+            BackendError: if the model cannot be loaded or run; the message names the file.
+            DeviceError: if the device is gone.
+        """
+        del model_path, inputs
+        return None
 
     def evidence(self) -> dict[str, Any]:
         """Return what else a reader of the measurements may want to know, constant for this object, JSON values."""
