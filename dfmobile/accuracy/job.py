@@ -11,13 +11,34 @@ from typing import Any
 from dfmobile.accuracy.base import Evaluation, EvaluationRequest, Evaluator, open_evaluator
 from dfmobile.execution import Executor
 
-FUNCTION = "dfmobile.accuracy.job:run"
+EVALUATE = "dfmobile.accuracy.job:run"
+DESCRIBE = "dfmobile.accuracy.job:describe"
 
 
 @lru_cache(maxsize=1)
 def _evaluator(name: str, options: str) -> Evaluator:
     """Keep the evaluator between calls: it may hold decoded data."""
     return open_evaluator(name, **json.loads(options))
+
+
+def _open(payload: dict[str, Any]) -> Evaluator:
+    return _evaluator(payload["evaluator"], json.dumps(payload["options"], sort_keys=True))
+
+
+def describe(payload: dict[str, Any]) -> dict[str, Any]:
+    """Say what an evaluator is, as it describes itself; runs in the worker, where its data are.
+
+    Args:
+        payload: ``evaluator`` (name) and ``options`` (its keyword options).
+
+    Returns:
+        ``description``.
+
+    Raises:
+        PluginError: if there is no such evaluator.
+        InputError: if it does not take these options.
+    """
+    return {"description": _open(payload).describe()}
 
 
 def run(payload: dict[str, Any]) -> dict[str, Any]:
@@ -29,9 +50,8 @@ def run(payload: dict[str, Any]) -> dict[str, Any]:
     Returns:
         ``Evaluation.to_json()``.
     """
-    evaluator = _evaluator(payload["evaluator"], json.dumps(payload["options"], sort_keys=True))
     request = EvaluationRequest(payload["encoding"], payload["seed"], Path(payload["folder"]))
-    return evaluator.evaluate(request).to_json()
+    return _open(payload).evaluate(request).to_json()
 
 
 def submit(
@@ -55,7 +75,7 @@ def submit(
         "seed": request.seed,
         "folder": str(request.folder.absolute()),
     }
-    return executor.submit(FUNCTION, payload)
+    return executor.submit(EVALUATE, payload)
 
 
 def result(future: Future[dict[str, Any]]) -> Evaluation:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile import __version__
+from dfmobile.accuracy.job import DESCRIBE
 from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.errors import FileFormatError, InputError
 from dfmobile.execution.base import Executor
@@ -31,7 +32,6 @@ __all__ = [
 
 STORE_NAME = "campaign.sqlite"
 PREDICTIONS_NAME = "predicted_ms.npy"
-_DESCRIBE = "dfmobile.search.tasks:describe"
 
 
 class RowPredictor(Protocol):
@@ -116,7 +116,7 @@ def run_campaign(
     except OSError as error:
         raise storage_error(error, folder, "write") from error
     with FileLock(folder / STORE_NAME, "searching in"), CampaignStore(folder / STORE_NAME, create=True) as store:
-        described = executor.submit(_DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
+        described = executor.submit(DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
         predicted_ms = _predict(predictor, space, settings)
         pruner = mode.pruner(space, predicted_ms, settings.latency_range)
         identity = as_json(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dfmobile.accuracy.job import EVALUATE
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import DfmobileError, EvaluationError, FileFormatError
 from dfmobile.execution.base import Executor
@@ -22,7 +23,6 @@ from dfmobile.search.base import Candidate, Evaluated, Mode, Pruner, SearchState
 from dfmobile.search.settings import CampaignSettings
 from dfmobile.search.store import CampaignStore, EvaluationRecord, encoding_digest, utc_now
 
-_EVALUATE = "dfmobile.search.tasks:evaluate"
 _CHANGED = "the file was changed, or written by another version; search into a new folder"
 
 
@@ -222,7 +222,7 @@ class Campaign:
                 "seed": self.settings.seed,
                 "folder": str(training_folder(self.folder, record.encoding).resolve()),
             }
-            pending[executor.submit(_EVALUATE, payload)] = record
+            pending[executor.submit(EVALUATE, payload)] = record
 
         self._report("resumed" if self._records else "started", None, progress)
         try:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from dfmobile.accuracy.job import DESCRIBE, EVALUATE
 from dfmobile.architecture import Architecture
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import MissingBlocksError
@@ -99,9 +100,9 @@ class HereExecutor(Executor):
         return self._pool.submit(self._call, function, json.loads(json.dumps(payload)))
 
     def _call(self, function: str, payload: dict[str, Any]) -> dict[str, Any]:
-        if function == "dfmobile.search.tasks:describe":
+        if function == DESCRIBE:
             return {"description": {"label": "toy", **payload["options"]}}
-        if function == "dfmobile.search.tasks:evaluate":
+        if function == EVALUATE:
             with self._lock:
                 self.submitted.append(payload["encoding"])
             time.sleep(self._delay_s())
