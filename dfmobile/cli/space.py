@@ -32,6 +32,7 @@ def space_document(space: SearchSpace) -> dict[str, Any]:
         "stages": list(space.stages),
         "widths": list(space.widths),
         "max_depth": space.max_depth,
+        "options": {name: list(values) for name, values in space.options.items()},
         "keys": len(space.blocks(width, height)),
         "default_input": [width, height],
         "total_stride": space.total_stride,
@@ -81,6 +82,8 @@ def show(
         f"stages {', '.join(str(stage) for stage in document['stages'])}; 1 to {document['max_depth']} blocks each"
     )
     typer.echo(f"widths {', '.join(str(width) for width in document['widths'])}, never decreasing")
+    for name, values in document["options"].items():
+        typer.echo(f"{name.replace('_', ' ')}: {', '.join(str(value) for value in values)}")
     typer.echo(f"count = {document['formula']}")
     size = "x".join(str(extent) for extent in document["default_input"])
     typer.echo(f"{document['keys']} block keys at any input; default {size}, multiples of {document['total_stride']}")

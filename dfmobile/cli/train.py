@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +14,13 @@ from dfmobile.cli.common import JsonOption, handled, parse_options, print_json, 
 def register(parent: typer.Typer) -> None:
     """Add the command."""
     parent.command("train")(train)
+
+
+def point_text(point: Mapping[str, Any]) -> str:
+    """Return one point of a learning curve as a line."""
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in point.items()
+    )
 
 
 @handled
@@ -37,10 +45,14 @@ def train(
     options = {"data": data, **parse_options(option or [])}
     if epochs is not None:
         options["epochs"] = epochs
+    from dfmobile.accuracy.training import TrainingEvaluator
+
     evaluator = open_evaluator("training", **options)
+    assert isinstance(evaluator, TrainingEvaluator)  # noqa: S101  (narrows the type; the name is dfmobile's own)
     resolved = resolve(architecture)
     say(f"training {resolved.text} in {output}; stop it and run the same command to continue")
-    found = evaluator.evaluate(EvaluationRequest(encoding=resolved.text, seed=seed, folder=output))
+    request = EvaluationRequest(encoding=resolved.text, seed=seed, folder=output)
+    found = evaluator.evaluate(request, progress=lambda point: say(point_text(point)))
     document = {
         "encoding": resolved.text,
         "accuracy": found.accuracy,
@@ -54,10 +66,5 @@ def train(
     if json:
         print_json(document)
         return
-    for point in found.curve:
-        parts = [
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in point.items()
-        ]
-        typer.echo("  ".join(parts))
     trained = found.details.get("trained_encoding", resolved.text)
     typer.echo(f"accuracy {found.accuracy:.4f} of {trained} ({found.seconds:.1f} s); {output / 'result.json'}")
