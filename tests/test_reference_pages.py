@@ -79,11 +79,20 @@ def test_spaces_page_counts() -> None:
     for depth, (count, lists) in counts.items():
         space = open_space("df", depth)
         assert [f"{space.count():,}", f"{len(space.stage_order(0)):,}"] == [count, lists]
-    facts = {row[0]: row[1:] for row in rows_of(text, 3)}
-    spaces = [open_space("df"), open_space("df-mini")]
-    assert facts["architectures"] == [f"{space.count():,}" for space in spaces]
-    assert facts["block keys"] == [str(len(space.blocks(*space.default_input))) for space in spaces]
-    assert facts["widths"] == [", ".join(str(width) for width in space.widths) for space in spaces]
+    facts = {row[0].strip("`"): row[2:] for row in rows_of(text, 7) if row[0].startswith("`")}
+    decoders = {row[0].strip("`"): row[1:] for row in rows_of(text, 3) if row[0].startswith("`")}
+    assert list(facts) == ["df", "df-bottleneck", "df-mini", "df-seg", "shuffle", "shuffle-seg"]
+    for name, found in facts.items():
+        space = open_space(name)
+        assert found == [
+            ", ".join(str(width) for width in space.widths),
+            f"1 to {space.max_depth}",
+            "x".join(str(extent) for extent in space.default_input),
+            f"{space.count():,}",
+            str(len(space.blocks(*space.default_input))),
+        ]
+        chosen = [space.options[column] for column in ("controller3", "output_stride") if space.options]
+        assert decoders.get(name, []) == [", ".join(str(value) for value in values) for values in chosen]
 
 
 def test_spaces_page_program() -> None:

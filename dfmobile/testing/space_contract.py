@@ -37,13 +37,14 @@ class SpaceContract:
         assert space.max_depth >= 1
         assert list(space.widths) == sorted(set(space.widths))
         assert list(space.stages) == sorted(set(space.stages))
+        assert len(space.columns) == len(set(space.columns)) == len(space.stages) + len(space.options)
         assert all(extent > 0 and extent % space.total_stride == 0 for extent in space.default_input)
 
     def test_lists_as_many_members_as_it_counts(self, space: SearchSpace) -> None:
         """``rows`` holds each member once."""
         rows = space.rows()
         assert rows.dtype == np.int32
-        assert rows.shape == (space.count(), len(space.stages))
+        assert rows.shape == (space.count(), len(space.columns))
         assert len({tuple(row) for row in rows.tolist()}) == len(rows)
 
     def test_rows_and_architectures_are_the_same_thing(self, space: SearchSpace) -> None:
@@ -63,7 +64,7 @@ class SpaceContract:
         with pytest.raises(InputError):
             space.row(other)
         with pytest.raises(InputError):
-            space.architecture([-1] * len(space.stages))
+            space.architecture([-1] * len(space.columns))
 
     def test_samples_members_uniformly(self, space: SearchSpace) -> None:
         """Chi-square over all members for a fixed seed; and the generator alone decides."""
@@ -76,9 +77,16 @@ class SpaceContract:
         assert abs(statistic - (count - 1)) < 6 * np.sqrt(2 * max(1, count - 1))
         assert np.array_equal(rows, space.sample_rows(draws, np.random.default_rng(0)))
 
-    def test_order_is_the_and_of_the_stages_orders(self, space: SearchSpace) -> None:
+    def test_spread_rows_are_members_by_the_generator_alone(self, space: SearchSpace) -> None:
+        """Whatever their frequencies."""
+        rows = space.spread_rows(50, np.random.default_rng(0))
+        assert rows.shape == (50, len(space.columns))
+        assert all(space.architecture(row) in space for row in rows)
+        assert np.array_equal(rows, space.spread_rows(50, np.random.default_rng(0)))
+
+    def test_order_is_the_and_of_the_columns_orders(self, space: SearchSpace) -> None:
         """And it is reflexive, antisymmetric and transitive."""
-        orders = [space.stage_order(stage) for stage in range(len(space.stages))]
+        orders = [space.stage_order(stage) for stage in range(len(space.columns))]
         rows = _some(space, 40)
         members = [space.architecture(row) for row in rows]
         relation = np.array([[space.precedes(a, b) for b in members] for a in members])

@@ -53,6 +53,13 @@ def test_space_show_counts_exactly() -> None:
     assert found["widths"] == [64, 128, 256, 512, 1024]
 
 
+def test_space_show_says_what_decoders_choose_from() -> None:
+    found = document("space", "show", "shuffle-seg")
+    assert found["count"] == 2_293_760
+    assert found["options"]["controller4"] == [24, 48, 96, 192]
+    assert found["options"]["output_stride"] == [4, 8]
+
+
 def test_a_table_predicts_benches_and_shows(tmp_path: Path) -> None:
     table = tmp_path / "t.sqlite"
     built = document("lut", "build", "--network", MINI, "--input", "32x32", "--passes", "2", "-o", table)

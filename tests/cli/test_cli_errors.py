@@ -86,8 +86,8 @@ def test_a_missing_block_names_it_and_the_command_that_adds_it(table: Path) -> N
 
 def test_a_network_of_no_space_gets_a_command_of_its_own(table: Path) -> None:
     refused(
-        run("predict", "PL1A-Seg", "--lut", table, "--input", "64x64"),
-        "--network shuffle/4x48/8x96/4x192+seg:48,96,192",
+        run("predict", "ResNet-18", "--lut", table, "--input", "64x64"),
+        "--network resnet/64x2/128x2/256x2/512x2",
     )
 
 

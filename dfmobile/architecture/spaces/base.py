@@ -1,8 +1,8 @@
 """What a search space is, and how to open one by name.
 
-A space is stage-factored: each stage has a list of candidates (list ids), an architecture is one id a stage, and
-the order is the AND of the stages' orders. So millions of architectures are rows of small integers, and everything
-about them is array arithmetic.
+A space is factored: each column (a stage's list of widths, a controller's width, an output stride) has candidates
+numbered from 0, an architecture is one id a column, and the order is the AND of the columns' orders. So millions of
+architectures are rows of small integers, and everything about them is array arithmetic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_ROWS = 20_000_000
 
 
 class SearchSpace(ABC):
-    """A finite, stage-factored set of architectures with a partial order.
+    """A finite, factored set of architectures with a partial order.
 
     Attributes:
         name: as registered.
@@ -56,13 +56,23 @@ class SearchSpace(ABC):
     def formula(self) -> str:
         """How the count follows from depth and widths, for people."""
 
+    @property
+    def options(self) -> Mapping[str, tuple[int, ...]]:
+        """What the columns after the stages choose from, by name, id by id; empty where there are stages only."""
+        return {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of a row: the stages, then ``options``."""
+        return (*(f"stage{stage}" for stage in self.stages), *self.options)
+
     @abstractmethod
     def count(self) -> int:
         """Return the exact number of architectures."""
 
     @abstractmethod
     def rows(self) -> Rows:
-        """Return all architectures as list ids, int32 ``[count, stages]``.
+        """Return all architectures as ids, int32 ``[count, columns]``.
 
         Raises:
             InputError: if there are more than ``MAX_ROWS``.
@@ -70,7 +80,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def architecture(self, row: Sequence[int] | Rows) -> Architecture:
-        """Return the architecture of a row of list ids.
+        """Return the architecture of a row of ids.
 
         Raises:
             InputError: if the row is of no member.
@@ -78,7 +88,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def row(self, architecture: Architecture) -> Rows:
-        """Return an architecture's list ids, int32 ``[stages]``.
+        """Return an architecture's ids, int32 ``[columns]``.
 
         Raises:
             InputError: if it is not a member.
@@ -86,11 +96,18 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def sample_rows(self, count: int, generator: np.random.Generator) -> Rows:
-        """Draw architectures uniformly and independently, int32 ``[count, stages]``."""
+        """Draw architectures uniformly and independently, int32 ``[count, columns]``."""
+
+    def spread_rows(self, count: int, generator: np.random.Generator) -> Rows:
+        """Draw independently, small architectures as often as large ones as far as the space can, ``[count, columns]``.
+
+        Uniformly where a space does not say otherwise. ``sampling.stratified_rows`` draws from it.
+        """
+        return self.sample_rows(count, generator)
 
     @abstractmethod
     def stage_order(self, stage: int) -> npt.NDArray[np.bool_]:
-        """Return ``[lists, lists]``: whether list a precedes list b, for the stage at an index of ``stages``.
+        """Return ``[ids, ids]``: whether id a precedes id b, for the column at an index of ``columns``.
 
         Raises:
             InputError: if the space is too large for it.
@@ -109,7 +126,7 @@ class SearchSpace(ABC):
         """Sum per-block features over the blocks of each architecture.
 
         Args:
-            rows: list ids, ``[R, stages]``.
+            rows: ids, ``[R, columns]``.
             width: of the image, pixels.
             height: of the image, pixels.
             features: by block key, F numbers each.
