@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from dfmobile.errors import InputError
 from dfmobile.export.verify import Verification
@@ -14,10 +17,11 @@ from dfmobile.export.verify import verify as verify_file
 from dfmobile.files import atomic_write
 from dfmobile.graph import Graph, Weights
 
+Calibration = Sequence[Sequence[npt.NDArray[np.float32]]]
 FORMATS = ("tflite", "onnx")
-PRECISIONS = ("fp32",)
+PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32",)}
+"""By format; fp16 stores weights as float16 and computes in float32, int8 is static: see ``quantize``."""
 _LATER_FORMATS = ("ncnn", "tensorrt")
-_LATER_PRECISIONS = ("fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,14 @@ def check_options(format: str, opset: int | None = None, precision: str = "fp32"
     if format not in FORMATS:
         state = "is not available in this version" if format in _LATER_FORMATS else "is unknown"
         raise InputError(f"export format {format!r} {state}", hint=f"formats: {', '.join(FORMATS)}")
-    if precision not in PRECISIONS:
-        state = "is not available in this version" if precision in _LATER_PRECISIONS else "is unknown"
-        raise InputError(f"export precision {precision!r} {state}", hint=f"precisions: {', '.join(PRECISIONS)}")
+    if precision not in PRECISIONS[format]:
+        others = any(precision in known for known in PRECISIONS.values())
+        state = f"is not available for {format}" if others else "is unknown"
+        raise InputError(
+            f"export precision {precision!r} {state}",
+            hint=f"precisions of {format}: {', '.join(PRECISIONS[format])}"
+            + ("; fp16-compute is how a backend runs an fp32 file" if precision == "fp16-compute" else ""),
+        )
     if format != "onnx" and opset is not None:
         raise InputError(f"format {format!r} has no opset", hint="leave the opset out, or export to onnx")
 
@@ -63,21 +72,28 @@ def model_bytes(
     format: str,
     *,
     opset: int | None = None,
+    precision: str = "fp32",
+    calibration: Calibration = (),
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return a graph as the content of a model file of the given format.
+    """Return a graph as the content of a model file of the given format; arguments as of ``export``.
 
     Raises:
-        InputError: if the format or opset is not available.
+        InputError: if the format, precision or opset is not available, or calibration data are missing or do not fit.
         GraphError: if the weights do not fit the graph.
-        ExportError: if the graph cannot be written in that format.
+        ExportError: if the graph cannot be written in that format and precision.
         MissingExtraError: if what the format needs is not installed.
     """
-    check_options(format, opset)
+    check_options(format, opset, precision)
     if format == "tflite":
         from dfmobile.export.tflite import tflite_bytes
 
-        return tflite_bytes(graph, weights, metadata=metadata)
+        content = tflite_bytes(graph, weights, metadata=metadata, half=precision == "fp16")
+        if precision != "int8":
+            return content
+        from dfmobile.export.quantize import quantize_tflite
+
+        return quantize_tflite(content, calibration)
     from dfmobile.export.onnx import DEFAULT_OPSET, onnx_bytes
 
     return onnx_bytes(graph, weights, opset=DEFAULT_OPSET if opset is None else opset, metadata=metadata)
@@ -91,6 +107,7 @@ def export(
     format: str,
     opset: int | None = None,
     precision: str = "fp32",
+    calibration: Calibration = (),
     verify: bool = True,
     metadata: Mapping[str, str] | None = None,
 ) -> ExportResult:
@@ -102,20 +119,25 @@ def export(
         path: the file; an older one is replaced only when the new one is whole and verified.
         format: ``"tflite"`` or ``"onnx"``.
         opset: of an .onnx file, 13 to 21; 17 by default.
-        precision: ``"fp32"``.
-        verify: compare with the reference, on random inputs, before the file is put in place.
+        precision: ``"fp32"``; of .tflite files also ``"fp16"`` (weights only: half the size, the same speed) and
+            ``"int8"`` (static, inputs and outputs too).
+        calibration: for int8: samples, each with one array ``[N, C, H, W]`` or ``[N, C]`` an input of the graph.
+        verify: compare with the reference before the file is put in place: on random inputs, int8 on the first sample.
         metadata: texts to store in the file.
 
     Raises:
-        InputError: if the format, precision or opset is not available.
+        InputError: if the format, precision or opset is not available, or calibration data are missing or do not fit.
         GraphError: if the weights do not fit the graph.
         ExportError: if the graph cannot be written, or what was written computes something else.
         StorageError: if the file cannot be written.
         MissingExtraError: if what the format needs is not installed.
     """
     check_options(format, opset, precision)
-    data = model_bytes(graph, weights, format, opset=opset, metadata=metadata)
-    verification = verify_file(data, format, graph, weights) if verify else None
+    data = model_bytes(
+        graph, weights, format, opset=opset, precision=precision, calibration=calibration, metadata=metadata
+    )
+    sample = calibration[0] if precision == "int8" else None
+    verification = verify_file(data, format, graph, weights, precision=precision, inputs=sample) if verify else None
     atomic_write(path, data)
     if format == "onnx" and opset is None:
         from dfmobile.export.onnx import DEFAULT_OPSET

@@ -16,13 +16,16 @@ from dfmobile.graph import Graph, Weights, ops
 from dfmobile.graph.fold import fold_batch_norm, fold_weights
 
 
-def tflite_bytes(graph: Graph, weights: Weights, *, metadata: Mapping[str, str] | None = None) -> bytes:
+def tflite_bytes(
+    graph: Graph, weights: Weights, *, metadata: Mapping[str, str] | None = None, half: bool = False
+) -> bytes:
     """Return a graph as the content of a .tflite file.
 
     Args:
         graph: training or deployed form.
         weights: its weights, by ``<node>.<role>``.
         metadata: texts to store in the file, by name.
+        half: store weights as float16: half the size, the same float32 arithmetic and speed.
 
     Returns:
         The file: float32, inputs and outputs ``[N, H, W, C]`` (argmax: int32), signature ``serving_default``
@@ -30,7 +33,7 @@ def tflite_bytes(graph: Graph, weights: Weights, *, metadata: Mapping[str, str] 
 
     Raises:
         GraphError: if the weights do not fit the graph.
-        ExportError: if the graph cannot be written as TFLite.
+        ExportError: if the graph cannot be written as TFLite, or a weight is too large for float16.
     """
     graph.check_weights(weights)
     names = graph.outputs  # of the training form: folding renames a batch norm's output to the conv's
@@ -39,7 +42,7 @@ def tflite_bytes(graph: Graph, weights: Weights, *, metadata: Mapping[str, str] 
     inputs = [name for name, _ in graph.inputs]
     if len(set(graph.outputs)) < len(graph.outputs) or set(graph.outputs) & set(inputs):
         raise ExportError("a graph that returns one of its inputs, or a value twice, cannot be written as TFLite")
-    lowering = Lowering(graph, weights)
+    lowering = Lowering(graph, weights, half=half)
     for node in graph.nodes:
         write_node(lowering, node)
     return lowering.writer.finish(

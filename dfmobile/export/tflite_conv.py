@@ -103,7 +103,7 @@ def _write_depthwise_transposed_conv(lowering: Lowering, node: Node, op: ops.Tra
         lowering.slice(source, target, (0, crop_top, crop_left, 0), size)
         source = target
     turned = lowering.weights[f"{node.name}.weight"][:, :, ::-1, ::-1].transpose(1, 2, 3, 0)
-    weight = lowering.writer.constant(f"{node.name}.weight", turned)
+    weight = lowering.parameter(f"{node.name}.weight", turned)
     bias = lowering.bias(node, c, op.bias)
     options = _depthwise_options(VALID, (1, 1), NONE)
     inputs = [source, weight, bias]

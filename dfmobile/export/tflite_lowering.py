@@ -71,11 +71,13 @@ class Lowering:
     Args:
         graph: deployed form.
         weights: its weights.
+        half: store weights as float16, each with a DEQUANTIZE that runtimes fold away when they load the file.
     """
 
-    def __init__(self, graph: Graph, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    def __init__(self, graph: Graph, weights: Mapping[str, npt.NDArray[np.float32]], *, half: bool = False) -> None:
         self.graph = graph
         self.weights = weights
+        self.half = half
         self.writer = TFLiteWriter()
         self.fused = fused_activations(graph)
         self.indices: dict[str, int] = {}
@@ -108,13 +110,31 @@ class Lowering:
     def weight(self, node: Node, role: str, layout: tuple[int, ...] | None = None) -> int:
         """Return the constant tensor of a node's weight, its axes permuted to ``layout``."""
         values = self.weights[f"{node.name}.{role}"]
-        return self.writer.constant(f"{node.name}.{role}", values if layout is None else values.transpose(layout))
+        return self.parameter(f"{node.name}.{role}", values if layout is None else values.transpose(layout))
+
+    def parameter(self, name: str, values: npt.NDArray[np.float32]) -> int:
+        """Return the float32 tensor of weights, stored as float16 where that was asked for.
+
+        Raises:
+            ExportError: if one is too large for float16.
+        """
+        if not self.half:
+            return self.writer.constant(name, values)
+        with np.errstate(over="ignore"):
+            stored = values.astype(np.float16)
+        if not np.isfinite(stored).all():
+            raise ExportError(f"{name} holds {np.abs(values).max():.3g}, more than float16 can", hint="export as fp32")
+        target = self.writer.tensor(name, values.shape)
+        source = self.writer.constant(f"{name}/float16", stored)
+        options = (Options.DequantizeOptions, schema.DequantizeOptionsT())
+        self.writer.operator(Code.DEQUANTIZE, [source], [target], options, version=3)
+        return target
 
     def bias(self, node: Node, channels: int, present: bool) -> int:
         """Return the constant bias; zeros where the op has none (TFLite's convs always take one)."""
         if present:
             return self.weight(node, "bias")
-        return self.writer.constant(f"{node.name}.bias", np.zeros(channels, np.float32))
+        return self.parameter(f"{node.name}.bias", np.zeros(channels, np.float32))
 
     def intermediate(self, node: Node, what: str, shape: Sequence[int]) -> int:
         """Make a tensor between two operators of one node."""

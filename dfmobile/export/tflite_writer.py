@@ -27,6 +27,7 @@ Array = npt.NDArray[Any]
 
 _TENSOR_TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 
@@ -65,7 +66,7 @@ class TFLiteWriter:
         return self._add(name, shape, np.dtype(dtype), 0)
 
     def constant(self, name: str, values: Array) -> int:
-        """Add a tensor with data, float32 or int32, and return its index."""
+        """Add a tensor with data, float32, float16 or int32, and return its index."""
         self._buffers.append(np.ascontiguousarray(values))
         return self._add(name, values.shape, values.dtype, len(self._buffers) - 1)
 

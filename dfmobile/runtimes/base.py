@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from dfmobile.errors import BackendError
 from dfmobile.files import read_bytes
 
 Array = npt.NDArray[Any]
+RunnerT = TypeVar("RunnerT", bound="ModelRunner")
 MODEL_LIMIT_BYTES = 2**31 - 1  # neither FlatBuffers nor protobuf goes further
 
 
@@ -70,7 +71,7 @@ class ModelRunner(ABC):
         self.invoke()
         return self.outputs()
 
-    def __enter__(self) -> ModelRunner:
+    def __enter__(self: RunnerT) -> RunnerT:
         return self
 
     def __exit__(

@@ -89,6 +89,14 @@ class InterpreterRunner(ModelRunner):
         self._open()
         return [float(details["quantization"][0]) for details in self._outputs]
 
+    def input_names(self) -> list[str]:
+        """Return the names of the input tensors, in the order of ``set_inputs``."""
+        return [str(details["name"]) for details in self._inputs]
+
+    def quantised_border(self) -> bool:
+        """Tell whether all inputs are integers with a scale, as in a file of static int8."""
+        return all(details["quantization"][0] != 0.0 for details in self._inputs)
+
     def output_names(self) -> list[str]:
         """Return the names of the output tensors, in the order of ``outputs``."""
         return [str(details["name"]) for details in self._outputs]

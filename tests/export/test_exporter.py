@@ -73,11 +73,25 @@ def test_later_formats_are_refused(tmp_path: Path, format: str) -> None:
         export(graph, initialise(graph), tmp_path / "m", format=format)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_later_precisions_are_refused(tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "precision", "message"),
+    [
+        ("onnx", "int8", "not available for onnx"),
+        ("onnx", "fp16", "not available for onnx"),
+        ("tflite", "fp7", "unknown"),
+    ],
+)
+def test_precisions_that_are_not_there_are_refused(tmp_path: Path, format: str, precision: str, message: str) -> None:
     graph = residual_block()
-    with pytest.raises(InputError, match="not available in this version"):
-        export(graph, initialise(graph), tmp_path / "m", format="tflite", precision=precision)
+    with pytest.raises(InputError, match=message):
+        export(graph, initialise(graph), tmp_path / "m", format=format, precision=precision)
+
+
+def test_half_precision_of_arithmetic_is_not_a_kind_of_file(tmp_path: Path) -> None:
+    graph = residual_block()
+    with pytest.raises(InputError, match="unknown") as caught:
+        export(graph, initialise(graph), tmp_path / "m", format="tflite", precision="fp16-compute")
+    assert "how a backend runs an fp32 file" in caught.value.hint
 
 
 def test_unknown_options_are_refused(tmp_path: Path) -> None:

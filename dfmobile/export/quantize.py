@@ -1,0 +1,84 @@
+"""Static int8: activations and weights of a .tflite file become 8-bit integers (extra ``quantize``).
+
+ai-edge-quantizer does the work, without TensorFlow: weights symmetric with one scale a channel, activations
+asymmetric with one scale a tensor, ranges from running the float file on calibration data. Inputs and outputs become
+int8 too: inside a network nothing converts between float and integer at a block's border, so only blocks with integer
+borders add up to a network; a network's own image is one cheap conversion that applications do with the camera's bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dfmobile.errors import BackendError, ExportError, InputError, import_extra
+from dfmobile.export.tflite_writer import SIGNATURE
+from dfmobile.runtimes.base import check_inputs
+from dfmobile.runtimes.interpreter import nchw
+from dfmobile.runtimes.litert import LiteRTRunner
+
+Array = npt.NDArray[np.float32]
+
+
+def quantize_tflite(model: bytes, calibration: Iterable[Sequence[Array]]) -> bytes:
+    """Return a float32 .tflite file as static int8, its inputs and outputs int8 as well.
+
+    Operators that have no int8 form (standing alone: RELU6) stay float32 between conversions; argmax returns int32.
+
+    Args:
+        model: a file of ``tflite_bytes``, float32.
+        calibration: samples, each with one array ``[N, C, H, W]`` or ``[N, C]`` an input of the model; what lies
+            beyond the range that they reach is clipped when the file runs.
+
+    Raises:
+        InputError: if there is no sample, or one does not fit the model or is not finite.
+        ExportError: if the model cannot be quantised.
+        MissingExtraError: if ai-edge-quantizer is not installed.
+    """
+    quantizer = import_extra("ai_edge_quantizer.quantizer", "quantize", "precision int8")
+    recipe = import_extra("ai_edge_quantizer.recipe", "quantize", "precision int8").static_wi8_ai8()
+    with LiteRTRunner(model) as runner:
+        shapes, names = [nchw(shape) for shape in runner.input_shapes], runner.input_names()
+    samples = [_feed(sample, shapes, names, number) for number, sample in enumerate(calibration)]
+    if not samples:
+        raise InputError("static int8 needs calibration data, and there is none", hint="give at least one sample")
+    try:
+        with _quiet():
+            work = quantizer.Quantizer(model, recipe)
+            ranges = work.calibrate({SIGNATURE: samples}, num_threads=1)
+            result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+            return bytes(result.quantized_model)
+    except (ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
+        raise ExportError(
+            f"ai-edge-quantizer cannot quantise the model: {type(error).__name__}: {' '.join(str(error).split())}",
+            hint="export it as fp32, or report it with the architecture",
+        ) from error
+
+
+def _feed(sample: Sequence[Array], shapes: list[tuple[int, ...]], names: list[str], number: int) -> dict[str, Array]:
+    """Return a sample as the file takes it: ``[N, H, W, C]``, by the names of the signature."""
+    try:
+        check_inputs(sample, shapes)
+    except BackendError as error:
+        raise InputError(f"calibration sample {number}: {error}") from error
+    if not all(np.isfinite(array).all() for array in sample):
+        raise InputError(f"calibration sample {number} has values that are not finite")
+    return {
+        name: np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array
+        for name, array in zip(names, sample, strict=True)
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """Keep the quantiser's warnings and progress bars and the runtime's greeting off the terminal."""
+    # The order matters: the greeting goes to file descriptor 2, progress bars to what Python has for it.
+    with LiteRTRunner.greeting.hidden(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
