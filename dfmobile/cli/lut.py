@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dfmobile.cli import lut_tools
 from dfmobile.cli.common import (
     BackendOption,
     DeviceOption,
@@ -23,11 +24,12 @@ from dfmobile.cli.common import (
 from dfmobile.cli.progress import ProgressLine, duration_text
 from dfmobile.cli.space import MaxDepthOption
 
-app = typer.Typer(no_args_is_help=True, help="Latency tables: build and show.")
+app = typer.Typer(no_args_is_help=True, help="Latency tables: build, show, exchange, merge, compare.")
 
 
 def register(parent: typer.Typer) -> None:
     """Add the sub-commands."""
+    lut_tools.register(app)
     parent.add_typer(app, name="lut")
 
 
@@ -122,13 +124,16 @@ def show(
         return
     from rich.table import Table
 
-    typer.echo(f"{table}: {document['granularity']}s measured with {document['runtime']} ({document['backend']})")
+    verb = "measured" if document["granularity"] == "block" else "recorded by others, not measured,"
+    typer.echo(f"{table}: {document['granularity']}s {verb} with {document['runtime']} ({document['backend']})")
     typer.echo(f"device {document['device']}: {document['device_summary']}")
     typer.echo(
         f"precision {document['precision']}, threads {document['threads']}, affinity {document['affinity'] or '-'}"
     )
     for item in document["builds"]:
-        typer.echo(f"{item['target']} at {item['input']}: {item['measured']} of {item['blocks']} blocks")
+        typer.echo(
+            f"{item['target']} at {item['input']}: {item['measured']} of {item['blocks']} {document['granularity']}s"
+        )
     shown = Table("block", "shapes (C x H x W) and key")
     for title in ("hot ms", "± ms", "cold ms", "n", "passes"):
         shown.add_column(title, justify="right")

@@ -161,7 +161,9 @@ def _checked_block(block: BlockContent, sessions: Mapping[int, Any], origin: str
     what = str(facts["text"])
     if not (block.key.isprintable() and what.isprintable() and str(facts["kind"]).isprintable()):
         raise FileFormatError(f"{origin}: a block's text has control characters")
-    rows = [(f"pass {index} of {what}", session, document) for index, (session, document) in block.passes.items()]
+    rows: list[tuple[str, int, Any]] = [
+        (f"pass {index} of {what}", session, document) for index, (session, document) in block.passes.items()
+    ]
     if not all(is_count(index) for index in block.passes):
         raise FileFormatError(f"{origin}: a pass of {what} has no index")
     if block.skipped is not None:
@@ -234,5 +236,7 @@ def _statements(content: TableContent) -> Iterable[tuple[str, tuple[Any, ...]]]:
             yield "INSERT INTO passes VALUES (?, ?, ?, ?, ?)", values
         if block.skipped is not None:
             session, evidence = block.skipped
-            values = (number, session, *sealed(evidence, "skipped", key, session))
-            yield "INSERT INTO skipped VALUES (?, ?, ?, ?)", values
+            yield (
+                "INSERT INTO skipped VALUES (?, ?, ?, ?)",
+                (number, session, *sealed(evidence, "skipped", key, session)),
+            )

@@ -36,12 +36,11 @@ def layer_document(path: str | os.PathLike[str]) -> tuple[str, Graph]:
         name, layers = document["name"], document["layers"]
         timed = document.get("timed_outputs") or []
         shape = tuple(_count(extent) for extent in document["input_shape"])
-        if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable() or not shape:
-            raise ValueError("name or input shape")
-        if not isinstance(layers, list) or not 0 < len(layers) <= MAX_LAYERS:
-            raise ValueError("layers")
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{origin} is not a layer document: {error}", hint=_HINT) from error
+    named = isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable()
+    if not named or len(shape) != 4 or not isinstance(layers, list) or not 0 < len(layers) <= MAX_LAYERS:
+        raise FileFormatError(f"{origin} is not a layer document: name, input shape or layers", hint=_HINT)
     builder = GraphBuilder()
     values = {"data": builder.input("data", shape)}
     last = "data"
