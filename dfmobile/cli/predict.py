@@ -32,10 +32,15 @@ def predict(
     lut: LutOption,
     input: InputOption = None,
     rule: Annotated[str, typer.Option("--rule", help="How block entries become a prediction.")] = "sum",
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Recorded tables: add up the layers that the table covers.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Predict a network's latency from a table. A missing block is an error, never skipped."""
     from dfmobile.architecture import build, resolve, zoo
+    from dfmobile.cli.predict_layers import predict_layers
+    from dfmobile.errors import InputError
     from dfmobile.latency.predictor import Predictor
     from dfmobile.latency.table import LatencyTable
 
@@ -44,6 +49,11 @@ def predict(
     default = (zoo.get(found).width, zoo.get(found).height) if found else zoo.default_input(resolved)
     with LatencyTable.open(lut) as table:
         width, height = parse_size(input) if input else table_input(table, default)
+        if table.header.granularity == "layer":
+            predict_layers(table, build(resolved, width, height), allow_partial=allow_partial, json=json)
+            return
+        if allow_partial:
+            raise InputError("--allow-partial is for recorded tables: measured ones can be completed")
         prediction = Predictor(table, rule).predict(build(resolved, width, height))
         header = table.header
     if json:
