@@ -125,14 +125,20 @@ def layer_of(name: str, inputs: Sequence[Shape], emit: Callable[[Sequence[str]],
 
 
 def _cut(graph: Graph, nodes: Sequence[Node]) -> Layer:
-    """Return some nodes of a graph, each reading the one before it, as a layer of their own."""
+    """Return some nodes of a graph, each reading the one before it, as a layer of their own.
+
+    Every read from outside is an input of its own, the same map twice too: logs do not tell.
+    """
     made = {name for node in nodes for name in node.outputs}
-    read = dict.fromkeys(name for node in nodes for name in node.inputs if name not in made)
-    names = {name: f"input{number}" for number, name in enumerate(read)}
-    renamed = [
-        Node(node.name, node.op, tuple(names.get(name, name) for name in node.inputs), node.outputs) for node in nodes
-    ]
-    inputs = [(names[name], graph.shapes[name]) for name in read]
+    inputs: list[tuple[str, Shape]] = []
+    renamed = []
+    for node in nodes:
+        read = list(node.inputs)
+        for place, name in enumerate(read):
+            if name not in made:
+                read[place] = f"input{len(inputs)}"
+                inputs.append((read[place], graph.shapes[name]))
+        renamed.append(Node(node.name, node.op, tuple(read), node.outputs))
     return Layer(" + ".join(node.name for node in nodes), Graph(inputs, renamed, nodes[-1].outputs[:1]))
 
 
