@@ -55,17 +55,17 @@ class PlacedBlock:
     sources: tuple[str, ...]
     input_shapes: tuple[Shape, ...]
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """Kind of block, e.g. ``basic``."""
         return self.block.kind
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
         """The block alone in its deployed form (batch norm folded), with inputs ``input0``, ``input1`` and so on."""
         return _deployed_graph(self.block, self.input_shapes)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """LUT key: canonical text of the deployed graph."""
         return self.graph.key
@@ -117,6 +117,11 @@ class Network:
     batch: int
     blocks: tuple[PlacedBlock, ...]
     graph: Graph
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """LUT keys of the blocks, in execution order."""
+        return tuple(block.key for block in self.blocks)
 
     @property
     def input_shape(self) -> Shape:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dfmobile.cli import lut_tools
+from dfmobile.cli import lut_fidelity, lut_tools
 from dfmobile.cli.common import (
     BackendOption,
     DeviceOption,
@@ -24,12 +24,15 @@ from dfmobile.cli.common import (
 from dfmobile.cli.progress import ProgressLine, duration_text
 from dfmobile.cli.space import MaxDepthOption
 
-app = typer.Typer(no_args_is_help=True, help="Latency tables: build, show, exchange, merge, compare.")
+app = typer.Typer(
+    no_args_is_help=True, help="Latency tables: build, show, calibrate, validate, exchange, merge, compare."
+)
 
 
 def register(parent: typer.Typer) -> None:
     """Add the sub-commands."""
     lut_tools.register(app)
+    lut_fidelity.register(app)
     parent.add_typer(app, name="lut")
 
 
@@ -62,6 +65,7 @@ def build(
     from dfmobile.errors import InputError
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.builder import BuildProgress, build_table
+    from dfmobile.latency.calibrate import measure_device
     from dfmobile.latency.measurement import Protocol
 
     if (space is None) == (network is None):
@@ -101,10 +105,14 @@ def build(
             latency_max_ms=latency_max,
             progress=progress,
         )
+        working_set = measure_device(output, runtime, say)
     if json:
-        print_json(report.to_dict())
+        document = None if working_set is None else working_set.model_dump(mode="json")
+        print_json({**report.to_dict(), "working_set": document})
     else:
         typer.echo(f"{output}: {report.text}")
+        if working_set is not None:
+            typer.echo(working_set.text)
 
 
 @app.command("show")

@@ -31,7 +31,10 @@ def predict(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="Zoo name, encoding text or .json file.")],
     lut: LutOption,
     input: InputOption = None,
-    rule: Annotated[str, typer.Option("--rule", help="How block entries become a prediction.")] = "sum",
+    rule: Annotated[
+        str | None,
+        typer.Option("--rule", help="sum, cache-aware or calibrated; default: the best that the table has."),
+    ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Recorded tables: add up the layers that the table covers.")
     ] = False,
@@ -71,13 +74,14 @@ def predict(
         return
     from rich.table import Table
 
-    interval = "interval unknown (one pass a block)"
+    interval = "interval unknown: a block has a single pass"
     if prediction.interval_ms is not None:
         low, high = prediction.interval_ms
-        interval = f"{low:.4f} to {high:.4f} ms (95 %, measurement error only)"
+        interval = f"{low:.4f} to {high:.4f} ms (95 %)"
     typer.echo(f"{resolved.text} at {width}x{height}: {prediction.latency_ms:.4f} ms, {interval}")
+    typer.echo(f"rule {prediction.rule}: {prediction.basis}")
     typer.echo(
-        f"rule {prediction.rule}; {header.runtime} {header.runtime_version}, {header.precision}, "
+        f"{header.runtime} {header.runtime_version}, {header.precision}, "
         f"{header.threads} thread(s), {header.device_summary}"
     )
     shown = Table("block", "kind")

@@ -42,6 +42,7 @@ def quickstart(
     from dfmobile.errors import import_extra
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.builder import BuildProgress, build_table
+    from dfmobile.latency.calibrate import measure_device
     from dfmobile.latency.measurement import Protocol
     from dfmobile.report.html import write_report
     from dfmobile.search.settings import CampaignSettings
@@ -67,6 +68,7 @@ def quickstart(
             protocol = Protocol(passes=5)
             report = build_table(table, space, WIDTH, HEIGHT, device, backend, protocol, progress=progress)
         say(f"     {report.text}")
+        measure_device(table, backend)
 
     options: dict[str, object] = {"data": DATA}
     text = f"--option data={DATA}"

@@ -91,7 +91,7 @@ def conduct(
         predictor = Predictor(table)
     described = {
         "path": str(lut.resolve()),
-        "rule": predictor.rule,
+        "rule": predictor.rule_for(space, *(settings.input_size or space.default_input)),
         **header.model_dump(mode="json", exclude={"device_profile"}),
     }
     with (

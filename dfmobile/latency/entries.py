@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,11 @@ class TableEntry:
     input_shapes: tuple[tuple[int, ...], ...]
     output_shape: tuple[int, ...]
     passes: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Short name of the key, 12 hexadecimal digits."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:12]
 
     @property
     def hot_ms(self) -> float:

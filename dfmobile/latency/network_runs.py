@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from dfmobile.architecture import Network, PlacedBlock
-from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import BackendError, InputError
 from dfmobile.files import FileLock
 from dfmobile.graph import Graph
@@ -82,11 +81,8 @@ class RunProgress:
     drift: float | None
 
 
-def anchor_blocks(
-    table: LatencyTable, entries: Sequence[TableEntry], blocks: Sequence[PlacedBlock]
-) -> list[PlacedBlock]:
+def anchor_blocks(entries: Sequence[TableEntry], blocks: Sequence[PlacedBlock]) -> list[PlacedBlock]:
     """Return a few blocks of a table that take neither too short to repeat well nor too long to measure often."""
-    del table
     known = {entry.key: entry.hot_ms for entry in entries}
     low, high = _ANCHOR_RANGE_MS
     found = sorted((known[block.key], block.key, block) for block in blocks if block.key in known)
@@ -114,7 +110,7 @@ def measure_networks(
         backend: of the table.
         anchors: blocks of the table, measured in turn, one before each network.
         protocol: of each pass; ``passes`` is how many a network gets at least.
-        half_width: go on, round by round, with those whose 95 % interval is wider than this share of their latency.
+        half_width: go on, round by round, with those whose two fastest passes differ by more than this share.
         max_passes: with ``half_width``: at most so many a network; None: twice ``protocol.passes``.
         seed: of the order of measuring.
         progress: called before the first pass and after each.
@@ -134,7 +130,9 @@ def measure_networks(
         run = _Run(table, backend, dataclasses.replace(protocol, threads=backend.threads), anchors, seed)
         least = protocol.passes
         most = max(least, max_passes or 2 * least) if half_width is not None else least
-        with ModelFolder(path.with_name(f".{path.name}.networks"), backend.model_format) as models:
+        with ModelFolder(
+            path.with_name(f".{path.name}.networks"), backend.model_format, backend.file_precision
+        ) as models:
             run.models = models
             done = sum(min(len(item.passes), least) for item in found)
             tell(RunProgress(done, least * len(found), "", None))
@@ -143,7 +141,7 @@ def measure_networks(
                     (network, item)
                     for network, item in zip(networks, found, strict=True)
                     if len(item.passes) <= round_index
-                    and (round_index < least or (half_width is not None and not _precise(item, half_width)))
+                    and (round_index < least or (half_width is not None and item.gap > half_width))
                 ]
                 if not todo and round_index >= least:
                     break
@@ -170,11 +168,6 @@ def open_for(path: Path, backend: Backend) -> LatencyTable:
     return table
 
 
-def _precise(item: MeasuredNetwork, half_width: float) -> bool:
-    found = item.statistics.half_width_ms
-    return found is not None and found <= half_width * item.latency_ms
-
-
 class _Run:
     """One process's share of measuring networks."""
 
@@ -189,7 +182,7 @@ class _Run:
         self._table, self._backend, self._protocol, self._seed = table, backend, protocol, seed
         self._anchor_protocol = dataclasses.replace(ANCHOR_PROTOCOL, threads=backend.threads)
         self._anchors = list(anchors)
-        known = {entry.key: entry.hot_ms for entry in table.entries()}
+        known = {entry.key: entry.hot.fastest_ms for entry in table.entries()}
         self._anchor_ms = [known[block.key] for block in self._anchors]
         self._turn = 0
         self._drift: float | None = None
@@ -216,7 +209,7 @@ class _Run:
         for identifier, result in self._backend.measure(jobs()):
             kind, _, rest = identifier.partition("-")
             if kind == "anchor":
-                self._drift = float(np.median(result.hot_ms)) / self._anchor_ms[int(rest.rpartition("-")[2])]
+                self._drift = min(result.hot_ms) / self._anchor_ms[int(rest.rpartition("-")[2])]
                 continue
             if identifier not in waiting:
                 raise BackendError(f"backend {self._backend.name} returned a result for unknown job {identifier!r}")
@@ -237,10 +230,3 @@ class _Run:
             self._session = self._table.start_session(session_provenance(self._backend, self._protocol, self._seed))
         item.add(result, self._session, self._drift, sha256)
         self._table.set_document(item.document_name, item.to_dict())
-
-
-def blocks_for(source: SearchSpace | Sequence[Network], width: int, height: int) -> list[PlacedBlock]:
-    """Return the distinct blocks of a space or of networks."""
-    if isinstance(source, SearchSpace):
-        return list(source.blocks(width, height))
-    return list({block.key: block for network in source for block in network.blocks}.values())

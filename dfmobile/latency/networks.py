@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dfmobile.architecture import Network
@@ -84,21 +84,27 @@ class MeasuredNetwork:
         return summarise([item.hot_ms for item in self.passes])
 
     @property
-    def latency_ms(self) -> float:
-        """Median of the pass medians."""
-        return self.statistics.median_ms
+    def quiet_ms(self) -> float:
+        """The undisturbed latency: the fastest run (see ``quiet_latency``)."""
+        return self.statistics.fastest_ms
 
     @property
-    def pass_medians_ms(self) -> list[float]:
-        """Median of each pass, in the order of measuring."""
-        return [float(np.median(item.hot_ms)) for item in self.passes]
+    def pass_quiet_ms(self) -> list[float]:
+        """Fastest run of each pass, in the order of measuring."""
+        return [min(item.hot_ms) for item in self.passes]
+
+    @property
+    def gap(self) -> float:
+        """How far the second fastest pass is above the fastest, relative; infinite for one pass."""
+        ordered = sorted(self.pass_quiet_ms)
+        return ordered[1] / ordered[0] - 1 if len(ordered) > 1 else math.inf
 
     def halves_ms(self) -> tuple[float, float] | None:
-        """Return the estimates of the earlier and of the later passes alone; None below two passes."""
+        """Return the undisturbed latency by the earlier and by the later passes alone; None below two passes."""
         if len(self.passes) < 2:
             return None
-        medians, middle = self.pass_medians_ms, len(self.passes) // 2
-        return float(np.median(medians[:middle])), float(np.median(medians[middle:]))
+        quiet, middle = self.pass_quiet_ms, len(self.passes) // 2
+        return min(quiet[:middle]), min(quiet[middle:])
 
     @property
     def document_name(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +16,33 @@ from dfmobile import registry
 from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.errors import InputError, MissingBlocksError
-from dfmobile.latency.rules import open_rule
+from dfmobile.latency import model_rules  # noqa: F401  (registers its rules)
+from dfmobile.latency.calibration import stored_calibrations
+from dfmobile.latency.rules import PredictionRule, open_rule
 from dfmobile.latency.table import LatencyTable
+from dfmobile.latency.working_set import stored_working_set
 
 SHOWN_BLOCKS = 3
+_CHUNK = 20_000  # rows at a time where a row needs a number for each block
+
+
+def default_rules(table: LatencyTable) -> list[str]:
+    """Return the rules that are tried where none is named, best first (see ``Predictor``).
+
+    Raises:
+        FileFormatError: if the table is damaged.
+    """
+    names = ["calibrated"] if stored_calibrations(table) else []
+    return [*names, "sum" if stored_working_set(table) is None else "cache-aware"]
+
+
+def available_rules(table: LatencyTable) -> list[str]:
+    """Return the rules that can be used with a table as it is.
+
+    Raises:
+        FileFormatError: if the table is damaged.
+    """
+    return list(dict.fromkeys((*default_rules(table), *(["cache-aware"] if stored_working_set(table) else []), "sum")))
 
 
 @dataclass(frozen=True)
@@ -50,12 +72,14 @@ class Prediction:
             because a block has a single pass.
         blocks: in execution order.
         rule: name of the rule that was used.
+        basis: what that rule rests on, one line for people.
     """
 
     latency_ms: float
     interval_ms: tuple[float, float] | None
     blocks: tuple[BlockPrediction, ...]
     rule: str
+    basis: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as a JSON document."""
@@ -63,6 +87,7 @@ class Prediction:
             "latency_ms": self.latency_ms,
             "interval_ms": None if self.interval_ms is None else list(self.interval_ms),
             "rule": self.rule,
+            "basis": self.basis,
             "blocks": [
                 {"key": block.key, "kind": block.kind, "name": block.name, "latency_ms": block.latency_ms}
                 for block in self.blocks
@@ -70,61 +95,128 @@ class Prediction:
         }
 
 
+@dataclass(frozen=True)
+class Difference:
+    """By how much one network is slower than another, as predicted.
+
+    Attributes:
+        latency_ms: latency of the first minus that of the second.
+        interval_ms: (low, high), 95 %. Errors of blocks that both have cancel, so it is narrower than the intervals
+            of the two would suggest; None where the table does not tell.
+        rule: name of the rule that was used.
+    """
+
+    latency_ms: float
+    interval_ms: tuple[float, float] | None
+    rule: str
+
+
+class _Opened:
+    """A rule over some of a table's blocks, as arrays."""
+
+    def __init__(self, rule: PredictionRule) -> None:
+        self.rule = rule
+        self.position = {entry.key: number for number, entry in enumerate(rule.entries)}
+        self.features = {entry.key: rule.features(entry) for entry in rule.entries}
+        size = len(next(iter(self.features.values()), (0.0,)))
+        self.table = np.array(list(self.features.values()), np.float64).reshape(-1, size)
+
+    def counts(self, keys: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return how often each block occurs, ``[B]``."""
+        numbers = [self.position[key] for key in keys]
+        return np.bincount(numbers, minlength=len(self.position)).astype(np.float64)
+
+
 class Predictor:
-    """Predicts networks from one table by one rule. Reads the table once; later builds need a new predictor.
+    """Predicts networks from one table. Reads the table once; later builds need a new predictor.
+
+    Where no rule is named, each prediction uses the first of these that the table has, and says which: ``calibrated``
+    where networks of a space with these very blocks were measured whole, ``cache-aware`` where the working set of the
+    device was, ``sum``.
 
     Args:
         table: block-granular.
-        rule: name of a registered rule.
+        rule: name of a registered rule; None for the default.
 
     Raises:
-        InputError: if there is no such rule, or the table is layer-granular.
+        InputError: if there is no such rule, the table lacks what it needs, or the table is layer-granular.
         FileFormatError: if the table is damaged.
     """
 
-    def __init__(self, table: LatencyTable, rule: str = "sum") -> None:
+    def __init__(self, table: LatencyTable, rule: str | None = None) -> None:
         if table.header.granularity != "block":
             raise InputError(
                 f"{table.path} is a table of {table.header.granularity}s; networks are predicted from tables of blocks"
             )
         self._path = table.path
+        self._given = rule
         entries = table.entries()
-        self._entries = {entry.key: entry for entry in entries}
-        self._skipped = {item.key: item for item in table.skipped() if item.key not in self._entries}
+        self._keys = frozenset(entry.key for entry in entries)
+        self._skipped = {item.key: item for item in table.skipped() if item.key not in self._keys}
         self._spaces = list(dict.fromkeys(build.space for build in table.builds() if build.space))
-        self._rule = open_rule(rule)(table, entries)
-        self._features = {entry.key: self._rule.features(entry) for entry in entries}
-        self._block_ms = {entry.key: self._rule.block_ms(entry) for entry in entries}
+        names = [rule] if rule is not None else default_rules(table)
+        self._opened = [_Opened(item) for name in names for item in open_rule(name).open_all(table, entries)]
 
     @property
     def rule(self) -> str:
-        """Name of the rule in use."""
-        return self._rule.name
+        """Name of the rule in use; where several may be, of the one that is tried first."""
+        return self._given or self._opened[0].rule.name
+
+    def covers(self, networks: Sequence[Network]) -> bool:
+        """Tell whether all these networks can be predicted."""
+        return all(any(item.position.keys() >= set(network.keys) for item in self._opened) for network in networks)
+
+    def rule_for(self, space: SearchSpace, width: int, height: int) -> str:
+        """Return the name of the rule that predicts a space's networks at an input size.
+
+        Raises:
+            InputError: if the rule that was asked for cannot.
+        """
+        return self._choose(space.key_index(width, height), partial=True).rule.name
 
     def predict(self, network: Network) -> Prediction:
         """Predict one network.
 
         Raises:
             MissingBlocksError: naming the blocks that the table lacks, and the command that adds them.
+            InputError: if the rule that was asked for cannot predict this network.
         """
-        keys = [block.key for block in network.blocks]
-        missing = {key: block for key, block in zip(keys, network.blocks, strict=True) if key not in self._features}
-        if missing:
-            size = (network.width, network.height)
-            raise self._missing(list(missing.values()), *size, _build_command(network, self._spaces, self._path))
-        counts = Counter(keys)
-        columns = zip(*(self._features[key] for key in keys), strict=True)
-        latency_ms = float(self._rule.combine(np.array([[math.fsum(column) for column in columns]]))[0])
-        known = [(self._entries[key], count) for key, count in counts.items()]
+        keys = network.keys
+        if not self._keys.issuperset(keys):
+            raise self._missing_in(network)
+        opened = self._choose(keys)
+        rule, counts = opened.rule, opened.counts(keys)
+        sums = counts[None] @ opened.table
+        latency = rule.combine(sums)
+        latency_ms = float(latency[0])
+        low, high = rule.intervals_ms(counts[None], latency)[0].tolist()
+        shares = rule.shares_ms(opened.table[[opened.position[key] for key in keys]], latency_ms).tolist()
         return Prediction(
             latency_ms=latency_ms,
-            interval_ms=self._rule.interval_ms(known, latency_ms),
+            interval_ms=None if math.isnan(low) else (low, high),
             blocks=tuple(
-                BlockPrediction(key, block.kind, block.name, self._block_ms[key])
-                for key, block in zip(keys, network.blocks, strict=True)
+                BlockPrediction(key, block.kind, block.name, share)
+                for key, block, share in zip(keys, network.blocks, shares, strict=True)
             ),
-            rule=self.rule,
+            rule=rule.name,
+            basis=rule.basis,
         )
+
+    def difference(self, left: Network, right: Network) -> Difference:
+        """Predict by how much ``left`` is slower than ``right``.
+
+        Raises:
+            MissingBlocksError, InputError: as ``predict``.
+        """
+        for network in (left, right):
+            if not self._keys.issuperset(network.keys):
+                raise self._missing_in(network)
+        opened = self._choose((*left.keys, *right.keys))
+        counts = [opened.counts(network.keys)[None] for network in (left, right)]
+        first, second = (float(opened.rule.combine(item @ opened.table)[0]) for item in counts)
+        half = float(opened.rule.difference_half_widths_ms(*counts)[0])
+        middle = first - second
+        return Difference(middle, None if math.isnan(half) else (middle - half, middle + half), opened.rule.name)
 
     def predict_rows(
         self,
@@ -139,7 +231,7 @@ class Predictor:
 
         Args:
             space: search space.
-            rows: list ids, int32 ``[R, stages]``.
+            rows: ids, int32 ``[R, columns]``.
             width: of the input image, pixels.
             height: of the input image, pixels.
             skipped: what becomes of architectures with a block that the table records as skipped (alone slower than
@@ -150,23 +242,125 @@ class Predictor:
 
         Raises:
             MissingBlocksError: naming the blocks of the space that the table lacks, and the command that adds them.
+            InputError: if the rule that was asked for cannot predict this space.
+        """
+        opened, absent = self._for_space(space, width, height, skipped)
+        if not absent:
+            return opened.rule.combine(space.sums(rows, width, height, opened.features))
+        size = opened.table.shape[1]
+        # One more feature counts the skipped blocks; what the others hold there is never used.
+        features = {key: (*values, 0.0) for key, values in opened.features.items()}
+        features.update(dict.fromkeys(absent, (*((0.0,) * size), 1.0)))
+        sums = space.sums(rows, width, height, features)
+        latency_ms = np.array(opened.rule.combine(sums[:, :size]), np.float64)
+        latency_ms[sums[:, size] > 0] = math.inf
+        return latency_ms
+
+    def interval_rows(
+        self,
+        space: SearchSpace,
+        rows: npt.NDArray[np.int32],
+        width: int,
+        height: int,
+        *,
+        skipped: Literal["error", "infinite"] = "error",
+    ) -> npt.NDArray[np.float64]:
+        """Return the 95 % intervals of many architectures, ms ``[R, 2]``; NaN where the table does not tell.
+
+        Args:
+            space: search space.
+            rows: ids, int32 ``[R, columns]``.
+            width: of the input image, pixels.
+            height: of the input image, pixels.
+            skipped: as ``predict_rows``.
+
+        Raises:
+            MissingBlocksError, InputError: as ``predict_rows``.
+        """
+        opened, _ = self._for_space(space, width, height, skipped)
+        latency_ms = self.predict_rows(space, rows, width, height, skipped=skipped)
+        found = np.full((len(rows), 2), np.inf)
+        for start in range(0, len(rows), _CHUNK):
+            part = np.flatnonzero(np.isfinite(latency_ms[start : start + _CHUNK])) + start
+            counts = self._count_rows(opened, space, rows[part], width, height)
+            found[part] = opened.rule.intervals_ms(counts, latency_ms[part])
+        return found
+
+    def difference_rows(
+        self,
+        space: SearchSpace,
+        left: npt.NDArray[np.int32],
+        right: npt.NDArray[np.int32],
+        width: int,
+        height: int,
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Predict by how much each architecture of ``left`` is slower than that of ``right``.
+
+        Args:
+            space: search space.
+            left: ids, int32 ``[R, columns]``.
+            right: ids, int32 ``[R, columns]``.
+            width: of the input image, pixels.
+            height: of the input image, pixels.
+
+        Returns:
+            Differences and half of their 95 % intervals, ms, ``[R]`` each.
+
+        Raises:
+            MissingBlocksError, InputError: as ``predict_rows``.
+        """
+        opened, _ = self._for_space(space, width, height, "error")
+        middle = self.predict_rows(space, left, width, height) - self.predict_rows(space, right, width, height)
+        half = np.empty(len(left))
+        for start in range(0, len(left), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            pair = [self._count_rows(opened, space, side[part], width, height) for side in (left, right)]
+            half[part] = opened.rule.difference_half_widths_ms(*pair)
+        return middle, half
+
+    def _count_rows(
+        self, opened: _Opened, space: SearchSpace, rows: npt.NDArray[np.int32], width: int, height: int
+    ) -> npt.NDArray[np.float64]:
+        """Return how often each of the rule's blocks occurs, ``[R, B]``."""
+        unit = np.eye(len(opened.position))
+        features: dict[str, Sequence[float]] = {key: unit[number] for key, number in opened.position.items()}
+        absent = [key for key in space.key_index(width, height) if key not in features]
+        features.update(dict.fromkeys(absent, (0.0,) * len(unit)))  # skipped ones, which these rows do not have
+        found: npt.NDArray[np.float64] = space.sums(rows, width, height, features)
+        return found
+
+    def _for_space(
+        self, space: SearchSpace, width: int, height: int, skipped: Literal["error", "infinite"]
+    ) -> tuple[_Opened, list[str]]:
+        """Return the rule for a space, and the keys of its skipped blocks.
+
+        Raises:
+            MissingBlocksError: if others are missing.
         """
         blocks = space.blocks(width, height)
         allowed = self._skipped if skipped == "infinite" else {}
-        missing = [block for block in blocks if block.key not in self._features and block.key not in allowed]
+        missing = [block for block in blocks if block.key not in self._keys and block.key not in allowed]
         if missing:
             command = f"dfmobile lut build --space {space.name} --input {width}x{height} -o {quote(str(self._path))}"
             raise self._missing(missing, width, height, command)
-        if not allowed:
-            return self._rule.combine(space.sums(rows, width, height, self._features))
-        size = len(next(iter(self._features.values()), (0.0,)))
-        # One more feature counts the skipped blocks; what the others hold there is never used.
-        features = {key: (*values, 0.0) for key, values in self._features.items()}
-        features.update(dict.fromkeys(allowed, (*((0.0,) * size), 1.0)))
-        sums = space.sums(rows, width, height, features)
-        latency_ms = np.array(self._rule.combine(sums[:, :size]), np.float64)
-        latency_ms[sums[:, size] > 0] = math.inf
-        return latency_ms
+        keys = [block.key for block in blocks]
+        return self._choose(keys, partial=True), [key for key in keys if key in allowed]
+
+    def _choose(self, keys: Sequence[str], *, partial: bool = False) -> _Opened:
+        """Return the first rule that covers all these blocks; with ``partial``, of them those that the table has."""
+        wanted = self._keys.intersection(keys) if partial else keys
+        for opened in self._opened:
+            if opened.position.keys() >= set(wanted):
+                return opened
+        raise InputError(
+            f"{self._path} has no calibration for these blocks",
+            hint=f"make one: dfmobile lut calibrate {quote(str(self._path))}, or name another --rule",
+        )
+
+    def _missing_in(self, network: Network) -> MissingBlocksError:
+        missing = {block.key: block for block in network.blocks if block.key not in self._keys}
+        command = _build_command(network, self._spaces, self._path)
+        return self._missing(list(missing.values()), network.width, network.height, command)
 
     def _missing(self, blocks: Sequence[PlacedBlock], width: int, height: int, command: str) -> MissingBlocksError:
         shown = "; ".join(block.text for block in blocks[:SHOWN_BLOCKS])
@@ -186,7 +380,7 @@ class Predictor:
     @cached_property
     def keys(self) -> frozenset[str]:
         """LUT keys that can be predicted."""
-        return frozenset(self._features)
+        return self._keys
 
     @property
     def skipped_above_ms(self) -> float:

@@ -8,7 +8,7 @@ more than a sum (bytes of weights against the cache, fitted coefficients) still 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +32,23 @@ class PredictionRule(ABC):
     name: ClassVar[str]
 
     def __init__(self, table: LatencyTable, entries: Sequence[TableEntry]) -> None:
-        del table, entries
+        del table
+        self.entries: Sequence[TableEntry] = entries
+
+    @classmethod
+    def open_all(cls, table: LatencyTable, entries: Sequence[TableEntry]) -> list[PredictionRule]:
+        """Return every instance that a table has: one, but where something was fitted for one space and input only.
+
+        Raises:
+            InputError: if the table lacks what the rule needs.
+            FileFormatError: if what it needs is damaged.
+        """
+        return [cls(table, entries)]
+
+    @property
+    def basis(self) -> str:
+        """What predictions rest on, one line for people."""
+        return self.name
 
     @abstractmethod
     def features(self, entry: TableEntry) -> tuple[float, ...]:
@@ -42,9 +58,18 @@ class PredictionRule(ABC):
     def combine(self, sums: Sums) -> npt.NDArray[np.float64]:
         """Return the latencies in ms, ``[R]``, of networks whose summed features are ``sums``, ``[R, F]``."""
 
-    def block_ms(self, entry: TableEntry) -> float:
-        """Return what a block contributes, for people; by default what it would take as a network of its own."""
-        return float(self.combine(np.array([self.features(entry)]))[0])
+    def shares_ms(self, features: Sums, latency_ms: float) -> npt.NDArray[np.float64]:
+        """Return what each block of one network contributes, ``[N]``; they add up to the network's latency.
+
+        By default in proportion to what each would take as a network of its own.
+
+        Args:
+            features: of the network's blocks, ``[N, F]``.
+            latency_ms: of the network.
+        """
+        alone = self.combine(features)
+        found: npt.NDArray[np.float64] = alone * (latency_ms / alone.sum())
+        return found
 
     @abstractmethod
     def interval_ms(self, counts: Sequence[tuple[TableEntry, int]], latency_ms: float) -> tuple[float, float] | None:
@@ -54,6 +79,33 @@ class PredictionRule(ABC):
             counts: the network's distinct blocks, and how often each occurs.
             latency_ms: the prediction.
         """
+
+    def intervals_ms(self, counts: Sums, latency_ms: npt.NDArray[np.float64]) -> Sums:
+        """Return the 95 % intervals of many predictions, ``[R, 2]``; NaN where the table does not tell.
+
+        Args:
+            counts: how often each of ``entries`` occurs, ``[R, B]``.
+            latency_ms: the predictions, ``[R]``.
+        """
+        found = np.full((len(counts), 2), np.nan)
+        for number, row in enumerate(counts):
+            known = [(self.entries[position], int(row[position])) for position in np.flatnonzero(row).tolist()]
+            interval = self.interval_ms(known, float(latency_ms[number]))
+            if interval is not None:
+                found[number] = interval
+        return found
+
+    def difference_half_widths_ms(self, left: Sums, right: Sums) -> npt.NDArray[np.float64]:
+        """Return half of the 95 % interval of ``latency(left) - latency(right)``, ``[R]``; blocks they share cancel.
+
+        Args:
+            left: counts, ``[R, B]``.
+            right: counts, ``[R, B]``.
+
+        Raises:
+            InputError: if the rule cannot tell.
+        """
+        raise InputError(f"rule {self.name!r} has no intervals of differences", hint="calibrate the table")
 
 
 _RULES: dict[str, type[PredictionRule]] = {}
@@ -77,7 +129,7 @@ def rule_names() -> list[str]:
     return sorted(_RULES)
 
 
-def open_rule(name: str) -> Callable[[LatencyTable, Sequence[TableEntry]], PredictionRule]:
+def open_rule(name: str) -> type[PredictionRule]:
     """Return the rule of that name.
 
     Raises:
@@ -99,6 +151,11 @@ class SumRule(PredictionRule):
 
     name = "sum"
 
+    @property
+    def basis(self) -> str:
+        """See base class."""
+        return "sum of the blocks' medians, nothing fitted; interval: measurement error only"
+
     def features(self, entry: TableEntry) -> tuple[float, ...]:
         """See base class: the hot median."""
         return (entry.hot_ms,)
@@ -107,12 +164,29 @@ class SumRule(PredictionRule):
         """See base class."""
         return sums[:, 0]
 
+    def shares_ms(self, features: Sums, latency_ms: float) -> npt.NDArray[np.float64]:
+        """See base class."""
+        return features[:, 0]
+
     def interval_ms(self, counts: Sequence[tuple[TableEntry, int]], latency_ms: float) -> tuple[float, float] | None:
         """See base class; the blocks' errors are independent, those of a block that occurs k times are one error."""
-        errors = []
-        for entry, count in counts:
-            if entry.hot.standard_error_ms is None:
-                return None
-            errors.append((count * entry.hot.standard_error_ms, entry.hot.passes - 1))
-        half_ms = sum_half_width(errors)
-        return max(0.0, latency_ms - half_ms), latency_ms + half_ms
+        half_ms = _half_width(counts)
+        return None if half_ms is None else (max(0.0, latency_ms - half_ms), latency_ms + half_ms)
+
+    def difference_half_widths_ms(self, left: Sums, right: Sums) -> npt.NDArray[np.float64]:
+        """See base class; measurement error only, as ``interval_ms``."""
+        found = np.full(len(left), np.nan)
+        for number, row in enumerate(np.abs(left - right)):
+            known = [(self.entries[position], int(row[position])) for position in np.flatnonzero(row).tolist()]
+            half_ms = _half_width(known)
+            found[number] = np.nan if half_ms is None else half_ms
+        return found
+
+
+def _half_width(counts: Sequence[tuple[TableEntry, int]]) -> float | None:
+    errors = []
+    for entry, count in counts:
+        if entry.hot.standard_error_ms is None:
+            return None
+        errors.append((count * entry.hot.standard_error_ms, entry.hot.passes - 1))
+    return sum_half_width(errors)

@@ -41,6 +41,7 @@ class LatencyStatistics:
         passes: number of passes.
         standard_error_ms: of ``median_ms``, from the spread between passes; None for a single pass.
         half_width_ms: half of the 95 % interval of ``median_ms``; None for a single pass.
+        fastest_ms: of all samples (see ``quiet_latency``).
     """
 
     median_ms: float
@@ -52,6 +53,7 @@ class LatencyStatistics:
     passes: int
     standard_error_ms: float | None
     half_width_ms: float | None
+    fastest_ms: float
 
 
 def summarise(passes: Sequence[Sequence[float]]) -> LatencyStatistics:
@@ -79,7 +81,24 @@ def summarise(passes: Sequence[Sequence[float]]) -> LatencyStatistics:
         passes=len(medians),
         standard_error_ms=error,
         half_width_ms=None if error is None else t_quantile_975(len(medians) - 1) * error,
+        fastest_ms=quiet_latency(passes),
     )
+
+
+def quiet_latency(passes: Sequence[Sequence[float]]) -> float:
+    """Return how long a model takes when nothing disturbs it: its fastest run.
+
+    What else a machine does can only add time, to CPU time too (shared caches, memory, frequency), so on a busy
+    machine the fastest run repeats far better than any average (Chen & Revels, "Robust benchmarking in noisy
+    environments", 2016); on a quiet one they are within 1 or 2 %.
+
+    Raises:
+        InputError: if there is no sample.
+    """
+    samples = [value for samples in passes for value in samples]
+    if not samples:
+        raise InputError("a latency needs at least one sample")
+    return min(samples)
 
 
 def standard_error_of_median(values: Sequence[float]) -> float | None:
@@ -89,7 +108,12 @@ def standard_error_of_median(values: Sequence[float]) -> float | None:
         return None
     mean = math.fsum(values) / count
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    return _MEDIAN_FACTOR.get(count, math.sqrt(math.pi / 2)) * math.sqrt(variance / count)
+    return median_factor(count) * math.sqrt(variance / count)
+
+
+def median_factor(count: int) -> float:
+    """Return the standard error of the median of ``count`` normal values over that of their mean."""
+    return _MEDIAN_FACTOR.get(count, math.sqrt(math.pi / 2))
 
 
 def t_quantile_975(degrees_of_freedom: float) -> float:

@@ -89,6 +89,12 @@ class LatencyTable:
         """
         self._write([("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (name, *sealed(document, name)))])
 
+    def documents(self, prefix: str) -> dict[str, Any]:
+        """Return all stored JSON documents whose names begin with a prefix, by name, in the order of names."""
+        sql = "SELECT name, json, checksum FROM documents WHERE substr(name, 1, ?) = ? ORDER BY name"
+        rows = self._rows(sql, (len(prefix), prefix))
+        return {str(name): unsealed(self.path, text, checksum, name) for name, text, checksum in rows}
+
     def builds(self) -> list[Build]:
         """Return what was asked to be in the table, oldest first."""
         return parse_builds(self.document("builds"), str(self.path))
@@ -131,6 +137,16 @@ class LatencyTable:
         values = (number, session, *sealed(evidence, "skipped", block.key, session))
         statements.append(("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?)", values))
         self._write(statements)
+
+    def withdraw_pass(self, key: str, pass_index: int, name: str, document: Any) -> None:
+        """Take a pass out and store a document instead, in one transaction (see ``rejected.withdraw``).
+
+        Raises:
+            StorageError: if it cannot be written; nothing is then changed.
+        """
+        delete = "DELETE FROM passes WHERE block = (SELECT id FROM blocks WHERE key = ?) AND pass = ?"
+        stored = ("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (name, *sealed(document, name)))
+        self._write([stored, (delete, (key, pass_index))])
 
     def _block_statements(self, block: PlacedBlock) -> tuple[int, list[tuple[str, tuple[Any, ...]]]]:
         rows = self._rows("SELECT id FROM blocks WHERE key = ?", (block.key,))
@@ -195,6 +211,20 @@ class LatencyTable:
             shared = unsealed(self.path, common, common_checksum, "session", session)
             found.append({"pass": number, **document, "session": shared, "table": self.header.model_dump(mode="json")})
         return found
+
+    def stored_pass(self, key: str, pass_index: int) -> tuple[str, int, dict[str, Any]]:
+        """Return (text of the block, session, document with ``model_sha256``) of one pass.
+
+        Raises:
+            FileFormatError: if there is no such pass, or it is damaged.
+        """
+        sql = "SELECT session, passes.json, passes.checksum FROM passes JOIN blocks ON id = block"
+        rows = self._rows(f"{sql} WHERE key = ? AND pass = ?", (key, pass_index))
+        if not rows:
+            raise FileFormatError(f"{self.path} has no pass {pass_index} of {key[:60]}")
+        session, text, checksum = rows[0]
+        document = unsealed(self.path, text, checksum, "pass", key, pass_index, session)
+        return str(self._facts()[key]["text"]), int(session), document
 
     def entries(self) -> list[TableEntry]:
         """Return every block that has at least one pass, in the order in which blocks came.

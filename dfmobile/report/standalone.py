@@ -44,6 +44,11 @@ def boundary_svg(data: ReportData, width: float = 920, height: float = 540) -> s
     root = boundary_plot(
         data, width, height, "clip-boundary", [f"{data.space} on {data.device}", f"accuracy: {data.accuracy_label}"]
     )
+    return standalone_svg(root)
+
+
+def standalone_svg(root: Element) -> str:
+    """Return an image as an SVG document of its own: background and colours included."""
     background = Element("rect", {"class": "background", "width": "100%", "height": "100%"})
     root.insert(0, background)
     style = Element("style")

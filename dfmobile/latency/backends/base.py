@@ -83,6 +83,8 @@ class Backend(ABC):
     name: ClassVar[str]
     model_format: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    # "cpu": weights live in caches, and the working-set sweep tells how much of them.
+    processor: ClassVar[str] = "cpu"
 
     def __init__(self, device: Device, *, threads: int = 1, precision: str = "fp32") -> None:
         if precision not in self.precisions:
@@ -94,6 +96,14 @@ class Backend(ABC):
         self.device = device
         self.threads = threads
         self.precision = precision
+
+    @property
+    def file_precision(self) -> str:
+        """Precision of the model files that it measures, as ``dfmobile export`` names it.
+
+        Only integers need files of their own; in which precision a float file is computed is the backend's matter.
+        """
+        return "int8" if self.precision == "int8" else "fp32"
 
     @abstractmethod
     def identity(self) -> RuntimeIdentity:
