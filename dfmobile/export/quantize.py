@@ -8,6 +8,7 @@ borders add up to a network; a network's own image is one cheap conversion that 
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ from dfmobile.runtimes.interpreter import nchw
 from dfmobile.runtimes.litert import LiteRTRunner
 
 Array = npt.NDArray[np.float32]
+_ROUNDING = "ai_edge_quantizer.algorithms.uniform_quantize.uniform_quantize_tensor"
+_LARGE_BYTES = 32 * 2**20
 
 
 def quantize_tflite(model: bytes, calibration: Iterable[Sequence[Array]]) -> bytes:
@@ -49,7 +52,7 @@ def quantize_tflite(model: bytes, calibration: Iterable[Sequence[Array]]) -> byt
     if not samples:
         raise InputError("static int8 needs calibration data, and there is none", hint="give at least one sample")
     try:
-        with _quiet():
+        with _quiet(), _large_weights():
             work = quantizer.Quantizer(model, recipe)
             ranges = work.calibrate({SIGNATURE: samples}, num_threads=1)
             result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
@@ -73,6 +76,34 @@ def _feed(sample: Sequence[Array], shapes: list[tuple[int, ...]], names: list[st
         name: np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array
         for name, array in zip(names, sample, strict=True)
     }
+
+
+@contextmanager
+def _large_weights() -> Iterator[None]:
+    """Let the quantiser take conv weights above 32 MiB, on which ai-edge-quantizer 0.10.0 fails.
+
+    It flattens such tensors to two axes and leaves the scales at four; here they come to it in smaller parts.
+    """
+    module: Any = import_extra(_ROUNDING, "quantize", "precision int8")
+    original = module.uniform_quantize
+
+    def in_parts(tensor: Array, params: Any, is_blockwise_quant: bool = False) -> Any:
+        if tensor.ndim <= 2 or tensor.nbytes <= _LARGE_BYTES or is_blockwise_quant:
+            return original(tensor, params, is_blockwise_quant)
+        rows = max(1, _LARGE_BYTES * len(tensor) // tensor.nbytes)
+        by_row = params.quantized_dimension == 0
+        parts = []
+        for start in range(0, len(tensor), rows):
+            part = slice(start, start + rows)
+            scales = {"scale": params.scale[part], "zero_point": params.zero_point[part]} if by_row else {}
+            parts.append(original(tensor[part], dataclasses.replace(params, **scales)))
+        return np.concatenate(parts)
+
+    module.uniform_quantize = in_parts
+    try:
+        yield
+    finally:
+        module.uniform_quantize = original
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from dfmobile.latency.coverage import Coverage, coverage
 from dfmobile.latency.header import Build, TableHeader
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.models import BlockModel, ModelFolder
+from dfmobile.latency.output_check import check_outputs
 from dfmobile.latency.provenance import session_provenance
 from dfmobile.latency.schedule import Remaining, TimeModel, interleave
 from dfmobile.latency.table import LatencyTable
@@ -61,6 +62,7 @@ class BuildReport:
         kernel_s: kernel time by the wall clock.
         kernel_clock_s: kernel time by the clock that measures: CPU time for one thread.
         unsteady_passes: passes whose warm-up did not become steady within its limit.
+        unchecked_blocks: blocks recorded in this sitting whose outputs the backend could not give back to be checked.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class BuildReport:
     kernel_s: float
     kernel_clock_s: float
     unsteady_passes: int
+    unchecked_blocks: int
 
     @property
     def ratio(self) -> float | None:
@@ -95,6 +98,7 @@ class BuildReport:
             "ratio": self.ratio,
             "overhead_ms_a_pass": self.overhead_ms_a_pass,
             "unsteady_passes": self.unsteady_passes,
+            "unchecked_blocks": self.unchecked_blocks,
         }
 
     @property
@@ -105,6 +109,7 @@ class BuildReport:
         return (
             f"{self.coverage.text}; {self.passes} passes in {self.wall_s:.1f} s"
             f" (kernels {self.kernel_s:.1f} s, ratio {self.ratio:.2f}; by CPU time {self.kernel_clock_s:.1f} s)"
+            + (f"; outputs of {self.unchecked_blocks} blocks not checked" if self.unchecked_blocks else "")
         )
 
 
@@ -142,7 +147,7 @@ def build_table(
         LockedError: if another process is building it; the message names its pid.
         StorageError: if something cannot be written; every pass recorded so far stays.
         FileFormatError: if the table is damaged or of another schema version.
-        BackendError: if a block cannot be measured.
+        BackendError: if a block cannot be measured, or its outputs are wrong.
         DeviceError: if the device is gone.
     """
     start = time.monotonic()
@@ -163,7 +168,7 @@ def build_table(
     with FileLock(path, "building the table"), _open_or_create(path, backend) as table:
         table.note_build(build)
         folder = path.with_name(f".{path.name}.models")
-        with ModelFolder(folder, backend.model_format) as models:
+        with ModelFolder(folder, backend.model_format, backend.file_precision) as models:
             sitting = _Sitting(table, backend, protocol, build, {block.key: block for block in blocks}, models, seed)
             sitting.run(progress or (lambda _: None))
         return BuildReport(
@@ -175,6 +180,7 @@ def build_table(
             kernel_s=sitting.kernel_wall_ms / 1000,
             kernel_clock_s=sitting.kernel_ms / 1000,
             unsteady_passes=sitting.unsteady,
+            unchecked_blocks=sitting.unchecked,
         )
 
 
@@ -217,6 +223,7 @@ class _Sitting:
         self._table, self._backend, self._protocol, self._models = table, backend, protocol, models
         self._limit_ms = build.latency_max_ms
         self._recorded = {key for key, _ in table.recorded()}
+        self._checked = set(self._recorded)  # by the sitting that recorded it
         self._too_slow = set()
         if self._limit_ms is not None:
             skipped = {item.key for item in table.skipped() if item.measured_ms > self._limit_ms}
@@ -232,7 +239,7 @@ class _Sitting:
         self._left = Counter(block.key for block, _ in self._queue)
         self._in_flight: dict[str, _Pending] = {}
         self._seed = seed
-        self.passes, self.unsteady = 0, 0
+        self.passes, self.unsteady, self.unchecked = 0, 0, 0
         self.kernel_ms, self.kernel_wall_ms, self.estimated_s = 0.0, 0.0, 0.0
 
     def run(self, progress: Callable[[BuildProgress], None]) -> None:
@@ -305,6 +312,9 @@ class _Sitting:
             )
             self._models.release(block, last=True)
         else:
+            if key not in self._checked:  # before anything of it is recorded
+                self.unchecked += not check_outputs(block, job.model.path, self._backend)
+                self._checked.add(key)
             self._table.record_pass(block, job.pass_index, result, session=session, model_sha256=model_sha256)
             self._recorded.add(key)
             self._left[key] -= 1

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from dfmobile.devices.profile import DeviceProfile
 from dfmobile.errors import BackendError
 from dfmobile.latency.measurement import Clock, PassResult, Protocol
-from dfmobile.runtimes.base import ModelRunner
+from dfmobile.runtimes.base import Array, ModelRunner
 
 RunnerT = TypeVar("RunnerT", bound=ModelRunner)
 
@@ -104,8 +104,9 @@ def run_pass(
     *,
     input_shapes: Callable[[RunnerT], Sequence[tuple[int, ...]]],
     inspect: Callable[[RunnerT], dict[str, Any]] = lambda runner: {},
+    keep_outputs: Callable[[RunnerT, list[Array]], None] = lambda runner, outputs: None,
 ) -> PassResult:
-    """Measure one pass on a fresh runner.
+    """Measure one pass on a fresh runner, with ``random_inputs`` as inputs.
 
     The inputs are written again after each eviction: in a network a block finds its activations where the block
     before it left them, while its weights have been driven out.
@@ -117,6 +118,7 @@ def run_pass(
         read_conditions: state of the device, before and after.
         input_shapes: gives the shapes, ``[N, C, H, W]``, that the runner's ``set_inputs`` takes.
         inspect: gives what is worth recording of the loaded model, JSON values (``PassResult.extra``).
+        keep_outputs: is given the outputs of the last hot run.
 
     Raises:
         BackendError: if the model cannot be loaded or run, or returns values that are not finite.
@@ -140,7 +142,9 @@ def run_pass(
         if not stopped:
             count = protocol.hot_runs_for(fastest)
             hot, switches, ratio = _hot_runs(runner, count, protocol.threads, watch)
-            if not all(np.isfinite(output).all() for output in runner.outputs()):
+            outputs = runner.outputs()
+            keep_outputs(runner, outputs)
+            if not all(np.isfinite(output).all() for output in outputs):
                 raise BackendError("the model returned values that are not finite", hint="its weights are damaged")
             for _ in range(protocol.cold_runs_for(fastest)):
                 evictor.evict()

@@ -21,7 +21,7 @@ from dfmobile.errors import StorageError
 from dfmobile.export.exporter import model_bytes
 from dfmobile.files import storage_error
 from dfmobile.graph import Graph, Weights
-from dfmobile.latency.inprocess import random_pool
+from dfmobile.latency.inprocess import random_inputs, random_pool
 
 MAX_KEPT_BYTES = 4 * 2**30
 
@@ -39,14 +39,20 @@ def cheap_weights(graph: Graph) -> Weights:
     return weights
 
 
-def timing_model(graph: Graph, model_format: str) -> bytes:
+def timing_model(graph: Graph, model_format: str, precision: str = "fp32") -> bytes:
     """Return a deployed graph with cheap weights as the content of a model file: for timing, not for its results.
 
+    Args:
+        graph: deployed form.
+        model_format: of the file.
+        precision: of the file (``Backend.file_precision``); int8 is calibrated on the random inputs of a timing.
+
     Raises:
-        InputError: if dfmobile cannot write that format.
+        InputError: if dfmobile cannot write that format, or not in that precision.
         MissingExtraError: if what the format needs is not installed.
     """
-    return model_bytes(graph, cheap_weights(graph), model_format)
+    calibration = [random_inputs([shape for _, shape in graph.inputs])] if precision == "int8" else ()
+    return model_bytes(graph, cheap_weights(graph), model_format, precision=precision, calibration=calibration)
 
 
 class Deployable(Protocol):
@@ -88,12 +94,16 @@ class ModelFolder:
     Args:
         folder: made, emptied, removed; nothing else may live there.
         model_format: the backend's.
+        precision: of the files, the backend's ``file_precision``.
         max_bytes: how much to keep.
     """
 
-    def __init__(self, folder: Path, model_format: str, max_bytes: int = MAX_KEPT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, model_format: str, precision: str = "fp32", max_bytes: int = MAX_KEPT_BYTES
+    ) -> None:
         self._folder = folder
         self._format = model_format
+        self._precision = precision
         self._max_bytes = max_bytes
         self._models: dict[str, BlockModel] = {}
 
@@ -135,7 +145,7 @@ class ModelFolder:
         known = self._models.get(block.key)
         if known is not None and known.path.exists():
             return known
-        content = timing_model(block.graph, self._format)
+        content = timing_model(block.graph, self._format, self._precision)
         path = self._folder / f"{block.digest}.{self._format}"
         try:
             path.write_bytes(content)  # no fsync: nobody needs it after a power cut

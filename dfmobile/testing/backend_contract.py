@@ -16,13 +16,16 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dfmobile.errors import DfmobileError, InputError
-from dfmobile.graph import GraphBuilder
+from dfmobile.graph import GraphBuilder, reference
 from dfmobile.latency.backends.base import Backend, MeasureJob
+from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import PassResult, Protocol
-from dfmobile.latency.models import timing_model
+from dfmobile.latency.models import cheap_weights, timing_model
+from dfmobile.latency.output_check import compare_outputs
 
 
 class BackendContract:
@@ -39,7 +42,7 @@ class BackendContract:
         builder = GraphBuilder()
         value = builder.conv(builder.input("input0", (1, 8, 16, 16)), 16, 3, padding=1, bias=True)
         path = tmp_path / f"conv.{backend.model_format}"
-        path.write_bytes(timing_model(builder.build(builder.relu(value)), backend.model_format))
+        path.write_bytes(timing_model(builder.build(builder.relu(value)), backend.model_format, backend.file_precision))
         return path
 
     def measure_one(self, backend: Backend, path: Path, protocol: Protocol) -> PassResult:
@@ -99,6 +102,26 @@ class BackendContract:
         result = self.measure_one(backend, model_path, self.protocol)
         document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
         assert PassResult.from_dict(document, "the result") == result
+
+    def test_outputs_are_the_references_or_not_given(self, backend: Backend, tmp_path: Path) -> None:
+        """Builders compare them before they record a block; None says that the backend cannot give them back."""
+        builder = GraphBuilder()
+        value = builder.conv(builder.input("input0", (1, 4, 6, 9)), 5, 3, padding=1, bias=True)
+        graph = builder.build(builder.relu(value))
+        path = tmp_path / f"outputs.{backend.model_format}"
+        try:
+            path.write_bytes(timing_model(graph, backend.model_format, backend.file_precision))
+        except InputError:
+            pytest.skip(f"dfmobile cannot write {backend.model_format} files, so their outputs are not known")
+        values = random_inputs([(1, 4, 6, 9)])
+        self.measure_one(backend, path, self.protocol)
+        for given in (values, [values[0] * np.float32(0.5)], values):
+            found = backend.outputs(path, given)
+            if found is None:
+                return
+            expected = reference.run(graph, cheap_weights(graph), {"input0": given[0]})[graph.outputs[0]]
+            assert len(found.values) == len(found.steps) == 1
+            assert not compare_outputs(found.values[0], expected, found.steps[0], backend.precision).wrong
 
     def test_cold_runs_can_be_left_out(self, backend: Backend, model_path: Path) -> None:
         """Zero means none."""

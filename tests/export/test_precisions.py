@@ -14,7 +14,7 @@ from dfmobile.export.exporter import export
 from dfmobile.export.quantize import quantize_tflite
 from dfmobile.export.tflite import tflite_bytes
 from dfmobile.export.verify import compare, verify
-from dfmobile.graph import Graph, initialise, reference
+from dfmobile.graph import Graph, GraphBuilder, initialise, reference
 from dfmobile.runtimes.litert import LiteRTRunner
 from dfmobile.testing.op_graphs import NETWORK_CASES, OP_CASES, residual_block
 
@@ -98,6 +98,19 @@ def test_int8_export_of_a_network(tmp_path: Path) -> None:
     assert result.verification is not None
     assert 0.001 < result.verification.rms < 0.3
     assert result.size_bytes < 0.45 * len(tflite_bytes(network.graph, weights))
+
+
+@quantiser
+def test_int8_takes_weights_above_32_mib() -> None:
+    builder = GraphBuilder()
+    graph = builder.build(builder.conv(builder.input("x", (1, 1000, 3, 3)), 1000, 3, padding=1))
+    weights = {name: np.zeros(item.shape, np.float32) for name, item in graph.parameters().items()}
+    values = sample(graph)
+    for weight in weights.values():  # a scale of its own for each channel
+        weight[:, :, 1, 1] = np.diag(np.linspace(0.5, 1.5, 1000))
+    with LiteRTRunner(quantize_tflite(tflite_bytes(graph, weights), [values])) as runner:
+        actual, step = runner.run(values)[0], runner.output_steps()[0]
+    assert np.abs(actual - expected_of(graph, weights, values)[0]).max() < 2 * step
 
 
 @quantiser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ import pytest
 from dfmobile.devices.device import Device, open_device
 from dfmobile.devices.uri import parse_device
 from dfmobile.errors import BackendError, PluginError
+from dfmobile.graph.fold import fold_batch_norm
 from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend, open_backend
 from dfmobile.latency.backends.litert import LiteRTBackend
 from dfmobile.latency.measurement import Protocol
+from dfmobile.latency.models import timing_model
 from dfmobile.testing.backend_contract import BackendContract
+from dfmobile.testing.op_graphs import residual_block
 
 
 class TestLiteRTBackend(BackendContract):
@@ -41,6 +45,25 @@ class TestLiteRTBackend(BackendContract):
         job = MeasureJob("a", model_path, dataclasses.replace(self.protocol, threads=2))
         with pytest.raises(BackendError, match="2 threads"):
             list(backend.measure([job]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ai_edge_quantizer") is None, reason="the extra quantize is not installed")
+class TestLiteRTBackendInInt8(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return LiteRTBackend(open_device("local"), precision="int8")
+
+    def test_xnnpack_takes_it_whole(self, backend: Backend, model_path: Path) -> None:
+        result = self.measure_one(backend, model_path, self.protocol)
+        assert result.extra == {"unaccelerated_ops": [], "partitions": 1}
+
+    def test_a_file_of_another_precision_is_not_measured_under_its_name(self, backend: Backend, tmp_path: Path) -> None:
+        graph = fold_batch_norm(residual_block())
+        for precision, other in (("fp32", backend), ("int8", LiteRTBackend(backend.device))):
+            path = tmp_path / f"{precision}.tflite"
+            path.write_bytes(timing_model(graph, "tflite", precision))
+            with pytest.raises(BackendError, match=f"{path.name} takes .* precision {other.precision} was asked for"):
+                self.measure_one(other, path, self.protocol)
 
 
 class TestLiteRTBackendOnTwoThreads:

@@ -19,10 +19,10 @@ from dfmobile.devices.device import Device
 from dfmobile.errors import BackendError
 from dfmobile.graph import GraphBuilder
 from dfmobile.latency.backends.base import Backend, MeasureJob, ModelOutputs
-from dfmobile.latency.inprocess import CacheEvictor, call_overhead_ms, run_pass
+from dfmobile.latency.inprocess import CacheEvictor, call_overhead_ms, random_inputs, run_pass
 from dfmobile.latency.measurement import PassResult
 from dfmobile.latency.models import timing_model
-from dfmobile.runtimes.base import ModelRunner
+from dfmobile.runtimes.base import Array, ModelRunner
 
 
 class InProcessBackend(Backend):
@@ -50,6 +50,7 @@ class InProcessBackend(Backend):
             )
         self.identity()
         self._evictor = CacheEvictor(device.profile)
+        self._last: tuple[Path | None, ModelOutputs] = (None, ModelOutputs([], []))
 
     @abstractmethod
     def open_runner(self, model: bytes | Path, threads: int) -> ModelRunner:
@@ -81,6 +82,11 @@ class InProcessBackend(Backend):
 
     def outputs(self, model_path: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> ModelOutputs:
         """See base class."""
+        # What was timed last has its outputs still here: those of the very run that counts, and no run more.
+        path, last = self._last
+        shapes = [array.shape for array in inputs]
+        if path == model_path and all(map(np.array_equal, inputs, random_inputs(shapes))):
+            return last
         with _named(model_path), self.open_runner(model_path, self.threads) as runner:
             values = runner.run(inputs)
             return ModelOutputs(values, runner.output_steps())
@@ -96,11 +102,17 @@ class InProcessBackend(Backend):
     @cached_property
     def _call_overhead_ms(self) -> float:
         builder = GraphBuilder()
-        model = timing_model(builder.build(builder.relu(builder.input("input0", (1, 1, 1, 1)))), self.model_format)
+        graph = builder.build(builder.relu(builder.input("input0", (1, 1, 1, 1))))
+        model = timing_model(graph, self.model_format, self.file_precision)
         return call_overhead_ms(lambda: self.open_runner(model, 1), self.input_shapes)
 
     def _measure(self, job: MeasureJob) -> PassResult:
         path = Path(job.model_path)
+
+        def keep(runner: ModelRunner, outputs: list[Array]) -> None:
+            self._last = path, ModelOutputs(outputs, runner.output_steps())
+
+        self._last = None, ModelOutputs([], [])
         with _named(path):
             return run_pass(
                 lambda: self.open_runner(path, self.threads),
@@ -109,6 +121,7 @@ class InProcessBackend(Backend):
                 lambda: read_conditions().to_dict(),
                 input_shapes=self.input_shapes,
                 inspect=self.inspect,
+                keep_outputs=keep,
             )
 
 

@@ -7,10 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dfmobile.errors import BackendError
 from dfmobile.files import sha256_hex
 from dfmobile.latency.backends.base import RuntimeIdentity
 from dfmobile.latency.backends.inprocess import InProcessBackend
-from dfmobile.runtimes.base import ModelRunner
+from dfmobile.runtimes.base import ModelRunner, model_name
 from dfmobile.runtimes.interpreter import InterpreterRunner, nchw
 
 
@@ -33,8 +34,17 @@ class InterpreterBackend(InProcessBackend):
         return RuntimeIdentity(kind.runner.runtime, version, sha256, {"delegate": "XNNPACK (default)"})
 
     def open_runner(self, model: bytes | Path, threads: int) -> ModelRunner:
-        """See base class."""
-        return self.runner(model, threads=threads)
+        """See base class; a file of another precision would be measured under a wrong name, so it is refused."""
+        runner = self.runner(model, threads=threads)
+        quantised = runner.quantised_border()
+        if quantised == (self.precision == "int8"):
+            return runner
+        runner.close()
+        kind = "integer" if quantised else "float32"
+        raise BackendError(
+            f"{model_name(model)} takes {kind} inputs, and precision {self.precision} was asked for",
+            hint="say --precision int8" if quantised else f"export it with --precision {self.precision}",
+        )
 
     def input_shapes(self, runner: ModelRunner) -> Sequence[tuple[int, ...]]:
         """See base class; the file has ``[N, H, W, C]``."""
