@@ -74,7 +74,7 @@ def _backend_of(header: TableHeader, device: str | None) -> Any:
 def _shower(line: ProgressLine) -> Any:
     def show(step: RunProgress) -> None:
         drift = "" if step.drift is None else f"anchor {step.drift:.2f}  "
-        line.update(min(step.done, step.total), step.total, f"{drift}{step.network}")
+        line.update(step.done, step.total, f"{drift}{step.network}")
 
     return show
 

@@ -114,6 +114,13 @@ class BlockModel:
         found: Array = np.minimum(1.0, footprint / self.physics.cache_bytes)
         return found
 
+    def cached_share_of(self, weight_bytes: float, arena_power: float) -> float:
+        """Return f for one network."""
+        if self.physics.cache_bytes is None:
+            return 0.0
+        footprint = weight_bytes + _ARENA_UNIT_BYTES * arena_power ** (1 / ARENA_POWER)
+        return float(min(1.0, footprint / self.physics.cache_bytes))
+
     def predict(self, counts: Array) -> Array:
         """Return latencies in ms, ``[R]``."""
         return self.latency(counts @ self.feature_rows())

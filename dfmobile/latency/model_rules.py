@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from dfmobile.errors import InputError
 from dfmobile.latency.block_model import BlockModel, Physics, Scales
 from dfmobile.latency.calibration import Calibration, Fit, fit_calibration, stored_calibrations
-from dfmobile.latency.rules import PredictionRule, Sums, register_rule
+from dfmobile.latency.rules import OnePrediction, PredictionRule, Sums, register_rule
 from dfmobile.latency.table import LatencyTable, TableEntry
 from dfmobile.latency.working_set import WorkingSet, stored_working_set
 
@@ -49,6 +50,23 @@ class BlockModelRule(PredictionRule):
         found = features[:, 0] + share * features[:, 1]
         found += (latency_ms - found.sum()) / len(found)
         return found
+
+    def predict_one(self, blocks: Sequence[int]) -> OnePrediction:
+        """See base class; the same numbers as the vectorised way, without its fixed costs."""
+        model, rows = self.model, self._rows
+        hot, extra, weights, power, number = (math.fsum(rows[block][item] for block in blocks) for item in range(5))
+        share, call_ms = model.cached_share_of(weights, power), model.physics.call_ms
+        cold = share * (1 + model.cold_deviation)
+        latency_ms = max(hot + cold * extra - (number - 1) * call_ms * (1 + model.call_deviation), 0.1 * hot)
+        design = np.zeros(len(rows) + 2)
+        design[:-2] = model.hot * np.bincount(blocks, minlength=len(rows))
+        design[-2], design[-1] = share * extra, -(number - 1) * call_ms
+        variance = max(0.0, float(design.dot(model.covariance).dot(design))) + (model.scales.noise * latency_ms) ** 2
+        half = self.multiplier * math.sqrt(variance)
+        shares = [rows[block][0] + cold * rows[block][1] for block in blocks]
+        rest = (latency_ms - math.fsum(shares)) / len(shares)
+        interval = (max(0.0, latency_ms - half), latency_ms + half)
+        return OnePrediction(latency_ms, interval, [value + rest for value in shares])
 
     def interval_ms(self, counts: Sequence[tuple[TableEntry, int]], latency_ms: float) -> tuple[float, float] | None:
         """See base class."""

@@ -70,7 +70,7 @@ class RunProgress:
 
     Attributes:
         done: passes of networks recorded, earlier sittings included.
-        total: passes that all networks need at least.
+        total: passes that are known to be needed; more where networks turn out to need them.
         network: encoding of the one measured last; empty at first.
         drift: last anchor over its entry in the table; None without one.
     """
@@ -134,8 +134,9 @@ def measure_networks(
             path.with_name(f".{path.name}.networks"), backend.model_format, backend.file_precision
         ) as models:
             run.models = models
-            done = sum(min(len(item.passes), least) for item in found)
-            tell(RunProgress(done, least * len(found), "", None))
+            done = sum(len(item.passes) for item in found)
+            total = sum(max(len(item.passes), least) for item in found)
+            tell(RunProgress(done, total, "", None))
             for round_index in range(most):
                 todo = [
                     (network, item)
@@ -145,9 +146,10 @@ def measure_networks(
                 ]
                 if not todo and round_index >= least:
                     break
+                total += len(todo) if round_index >= least else 0
                 for item in run.round(todo, round_index):
-                    done += round_index < least
-                    tell(RunProgress(done, least * len(found), item.encoding, item.drift[-1]))
+                    done += 1
+                    tell(RunProgress(done, total, item.encoding, item.drift[-1]))
     return found
 
 

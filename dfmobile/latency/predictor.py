@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +45,7 @@ def available_rules(table: LatencyTable) -> list[str]:
     return list(dict.fromkeys((*default_rules(table), *(["cache-aware"] if stored_working_set(table) else []), "sum")))
 
 
-@dataclass(frozen=True)
-class BlockPrediction:
+class BlockPrediction(NamedTuple):
     """What a block contributes.
 
     Attributes:
@@ -116,7 +115,9 @@ class _Opened:
 
     def __init__(self, rule: PredictionRule) -> None:
         self.rule = rule
+        self.basis = rule.basis
         self.position = {entry.key: number for number, entry in enumerate(rule.entries)}
+        self.keys = frozenset(self.position)
         self.features = {entry.key: rule.features(entry) for entry in rule.entries}
         size = len(next(iter(self.features.values()), (0.0,)))
         self.table = np.array(list(self.features.values()), np.float64).reshape(-1, size)
@@ -164,7 +165,7 @@ class Predictor:
 
     def covers(self, networks: Sequence[Network]) -> bool:
         """Tell whether all these networks can be predicted."""
-        return all(any(item.position.keys() >= set(network.keys) for item in self._opened) for network in networks)
+        return all(any(item.keys.issuperset(network.keys) for item in self._opened) for network in networks)
 
     def rule_for(self, space: SearchSpace, width: int, height: int) -> str:
         """Return the name of the rule that predicts a space's networks at an input size.
@@ -185,21 +186,16 @@ class Predictor:
         if not self._keys.issuperset(keys):
             raise self._missing_in(network)
         opened = self._choose(keys)
-        rule, counts = opened.rule, opened.counts(keys)
-        sums = counts[None] @ opened.table
-        latency = rule.combine(sums)
-        latency_ms = float(latency[0])
-        low, high = rule.intervals_ms(counts[None], latency)[0].tolist()
-        shares = rule.shares_ms(opened.table[[opened.position[key] for key in keys]], latency_ms).tolist()
+        found = opened.rule.predict_one([opened.position[key] for key in keys])
         return Prediction(
-            latency_ms=latency_ms,
-            interval_ms=None if math.isnan(low) else (low, high),
+            latency_ms=found.latency_ms,
+            interval_ms=found.interval_ms,
             blocks=tuple(
                 BlockPrediction(key, block.kind, block.name, share)
-                for key, block, share in zip(keys, network.blocks, shares, strict=True)
+                for key, block, share in zip(keys, network.blocks, found.shares_ms, strict=True)
             ),
-            rule=rule.name,
-            basis=rule.basis,
+            rule=opened.rule.name,
+            basis=opened.basis,
         )
 
     def difference(self, left: Network, right: Network) -> Difference:
@@ -350,7 +346,7 @@ class Predictor:
         """Return the first rule that covers all these blocks; with ``partial``, of them those that the table has."""
         wanted = self._keys.intersection(keys) if partial else keys
         for opened in self._opened:
-            if opened.position.keys() >= set(wanted):
+            if opened.keys.issuperset(wanted):
                 return opened
         raise InputError(
             f"{self._path} has no calibration for these blocks",

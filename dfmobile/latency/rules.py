@@ -8,8 +8,9 @@ more than a sum (bytes of weights against the cache, fitted coefficients) still 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,20 @@ from dfmobile.latency.statistics import sum_half_width
 from dfmobile.latency.table import LatencyTable, TableEntry
 
 Sums = npt.NDArray[np.float64]
+
+
+class OnePrediction(NamedTuple):
+    """A rule's answer for one network.
+
+    Attributes:
+        latency_ms: the prediction.
+        interval_ms: (low, high), 95 %; None where the table does not tell.
+        shares_ms: what each of its blocks contributes.
+    """
+
+    latency_ms: float
+    interval_ms: tuple[float, float] | None
+    shares_ms: list[float]
 
 
 class PredictionRule(ABC):
@@ -79,6 +94,19 @@ class PredictionRule(ABC):
             counts: the network's distinct blocks, and how often each occurs.
             latency_ms: the prediction.
         """
+
+    def predict_one(self, blocks: Sequence[int]) -> OnePrediction:
+        """Return everything about one network; rules may have a faster way.
+
+        Args:
+            blocks: position in ``entries`` of each of its blocks, in execution order.
+        """
+        features = np.array([self.features(self.entries[number]) for number in blocks], np.float64)
+        latency_ms = float(self.combine(features.sum(axis=0, keepdims=True))[0])
+        known = [(self.entries[number], count) for number, count in Counter(blocks).items()]
+        return OnePrediction(
+            latency_ms, self.interval_ms(known, latency_ms), self.shares_ms(features, latency_ms).tolist()
+        )
 
     def intervals_ms(self, counts: Sums, latency_ms: npt.NDArray[np.float64]) -> Sums:
         """Return the 95 % intervals of many predictions, ``[R, 2]``; NaN where the table does not tell.
