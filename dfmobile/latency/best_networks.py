@@ -37,13 +37,13 @@ class NetworkDiff:
         target_ms: latency target; None for a network that was built by itself.
         a_ms: predicted from A.
         b_ms: predicted from B, without the common factor.
-        interval: 95 % interval of ``b_ms / a_ms``: measurement error only.
+        interval: 95 % interval of B over A, by the passes that count: measurement error only.
         floor_ratio: B over A without the common factor, by the blocks' fastest runs.
         choice_b: encoding of the best network by B, without the common factor; None where there is no target.
         macs_a: of A's choice.
         macs_b: of B's choice.
         too_slow: A's choice no longer fits the target, beyond measurement error.
-        regressed: medians and floors agree that it is slower by more than the threshold.
+        regressed: passes and floors agree that it is slower by more than the threshold.
     """
 
     encoding: str
@@ -190,23 +190,26 @@ def _judge(
     for network, target in zip(networks, targets, strict=True):
         counts = Counter(block.key for block in network.blocks)
         at = [index[key] for key in counts]
-        terms = np.array(list(counts.values())) * pair.medians_ms[:, at]
-        a_ms, b_ms = (float(value) for value in terms.sum(axis=1))
+        times = np.array(list(counts.values()))
+        a_ms, b_ms = (float(value) for value in (times * pair.medians_ms[:, at]).sum(axis=1))
+        terms = times * pair.levels_ms[:, at]
         # Relative errors of the two sums: those of a block that occurs k times are one error.
         parts = pair.variances[:, at] * (terms / terms.sum(axis=1, keepdims=True)) ** 2
         error = math.sqrt(max(float(parts.sum()), 1e-12))
         freedom = pair.freedom(parts, pair.freedoms[:, at])
-        floors = (np.array(list(counts.values())) * pair.floors_ms[:, at]).sum(axis=1)
-        shift = math.log(b_ms / a_ms) - pair.common_log
+        floors = (times * pair.floors_ms[:, at]).sum(axis=1)
+        level = terms.sum(axis=1)
+        shift = math.log(level[1] / level[0]) - pair.common_log
         slower = t_tail((shift - math.log1p(threshold)) / error, freedom)
-        late = 1.0 if target is None else t_tail((math.log(b_ms / scale / target)) / error, freedom)
+        # The target is in terms of medians: what A's choice may slow down before it no longer fits.
+        late = 1.0 if target is None else t_tail((shift - math.log(max(target / a_ms, 1.0))) / error, freedom)
         facts.append((a_ms, b_ms / scale, shift, t_value(0.025, freedom) * error, floors[1] / floors[0], slower, late))
     slower_p = holm([item[5] for item in facts])
     late_p = holm([item[6] for item in facts])
     found = []
     for i, (a_ms, b_ms, shift, half, floor_ratio, _, _) in enumerate(facts):
         floor = floor_ratio / scale
-        slowed = floor > 1 + threshold and (same_software or floor_ratio > 1)
+        slowed = floor > 1 + threshold and (same_software or floor_ratio > 1 + threshold)
         found.append(
             NetworkDiff(
                 encoding=networks[i].architecture.text,

@@ -3,8 +3,10 @@
 Interference only ever makes a run slower, and on a shared machine it comes in phases, so two tables of the same
 software differ by tens of percent in a few blocks. A change is believed when two views of it agree:
 
-- **medians**: Student's t on the logarithms of the pass medians, with variances drawn towards what is typical of the
-  table, corrected for the number of blocks (Benjamini-Hochberg to list changes, Holm for the gate);
+- **passes**: Student's t on logarithms, with variances drawn towards what is typical of the table, corrected for the
+  number of blocks (Benjamini-Hochberg to list changes, Holm for the gate). Below six passes a block: the medians of
+  all passes. From six up: the fastest runs of the fastest third of the passes (three at least), which sets slow
+  phases aside (chosen on 21 repeats of one build, see ``docs/how-to/compare-tables.md``);
 - **floors**: the fastest run of all passes, which interference rarely moves.
 
 What all blocks share (the median of the floors' ratios) is the *common factor*: drift of the machine where the
@@ -28,6 +30,7 @@ from dfmobile.latency.table import LatencyTable
 
 SIGNIFICANCE = 0.05
 DEFAULT_THRESHOLD = 0.05
+MANY_PASSES = 6
 SMALLEST_CHANGE = 0.01
 """Changes of a floor below 1 % are not listed, however certain."""
 _SOFTWARE = ("backend", "runtime", "runtime_version", "library_sha256", "flags", "precision", "threads", "affinity")
@@ -43,13 +46,13 @@ class BlockDiff:
         text: for people.
         a_ms: median of A's pass medians.
         b_ms: of B's.
-        ratio: B over A without the common factor, by medians.
+        ratio: B over A without the common factor, by the passes that count.
         interval: its 95 % interval, of this block alone.
         floor_ratio: B over A without the common factor, by the fastest run.
         p_changed: adjusted by Benjamini-Hochberg, two-sided.
         p_slower: that it is not slower than the threshold allows; adjusted by Holm.
-        changed: medians and floors agree that it changed.
-        regressed: medians and floors agree that it is slower by more than the threshold.
+        changed: passes and floors agree that it changed.
+        regressed: passes and floors agree that it is slower by more than the threshold.
     """
 
     key: str
@@ -133,9 +136,10 @@ class TablePair:
     Attributes:
         keys: of the blocks that both have.
         entries: of A's blocks, by key.
-        medians_ms: ``[2, blocks]``, of A and B.
+        medians_ms: ``[2, blocks]``, of A's and B's pass medians.
+        levels_ms: ``[2, blocks]``: what is compared: geometric means over the passes that count.
         floors_ms: ``[2, blocks]``: fastest runs.
-        variances: ``[2, blocks]``, of the logarithms of the medians.
+        variances: ``[2, blocks]``, of the logarithms of the levels.
         freedoms: ``[2, blocks]``, of the variances.
         common_log: logarithm of the common factor.
 
@@ -159,16 +163,14 @@ class TablePair:
                 f"{a.path} and {b.path} have no block in common", hint="build both for one space and input"
             )
         passes = [table.passes() for table in tables]
-        logs = [[[math.log(float(np.median(r.hot_ms))) for _, r in item[key]] for key in self.keys] for item in passes]
-        self.medians_ms = np.array([[math.exp(float(np.median(group))) for group in groups] for groups in logs])
-        self.floors_ms = np.array(
-            [[min(min(result.hot_ms) for _, result in item[key]) for key in self.keys] for item in passes]
-        )
+        samples = [[[result.hot_ms for _, result in item[key]] for key in self.keys] for item in passes]
+        self.medians_ms = np.array([[np.median([np.median(x) for x in group]) for group in table] for table in samples])
+        self.floors_ms = np.array([[min(min(x) for x in group) for group in table] for table in samples])
+        many = min(len(group) for table in samples for group in table) >= MANY_PASSES
+        logs = [[_compared(group, many=many) for group in table] for table in samples]
+        self.levels_ms = np.exp([[np.mean(group) for group in groups] for groups in logs])
         variances, freedoms = zip(*(moderated_variances(groups) for groups in logs), strict=True)
-        counts = np.array([[len(group) for group in groups] for groups in logs], np.float64)
-        # The median of n normal values varies up to pi/2 times as much as their mean.
-        factor = np.where(counts > 2, math.pi / 2, 1.0)
-        self.variances = np.array(variances) * factor / counts
+        self.variances = np.array(variances) / [[len(group) for group in groups] for groups in logs]
         self.freedoms = np.array(freedoms)
         self.floor_logs = np.log(self.floors_ms[1] / self.floors_ms[0])
         self.common_log = float(np.median(self.floor_logs))
@@ -178,6 +180,13 @@ class TablePair:
         """Return the degrees of freedom of a sum of independent terms (Welch 1947, Satterthwaite 1946)."""
         parts = float(np.sum(variances**2 / freedoms))
         return float(np.sum(variances)) ** 2 / parts if parts > 0 else float(freedoms.min())
+
+
+def _compared(samples: Sequence[Sequence[float]], *, many: bool) -> list[float]:
+    """Return the logarithms of the passes that count: see the module's text."""
+    if not many:
+        return [math.log(float(np.median(values))) for values in samples]
+    return sorted(math.log(min(values)) for values in samples)[: max(3, math.ceil(0.3 * len(samples)))]
 
 
 def diff_tables(pair: TablePair, a: LatencyTable, b: LatencyTable, threshold: float = DEFAULT_THRESHOLD) -> TableDiff:
@@ -196,7 +205,7 @@ def diff_tables(pair: TablePair, a: LatencyTable, b: LatencyTable, threshold: fl
         raise InputError(f"a threshold of {threshold} is no share", hint="for example 0.05 for 5 %")
     same = all(getattr(a.header, name) == getattr(b.header, name) for name in _SOFTWARE)
     allowed = math.log1p(threshold)
-    shift = np.log(pair.medians_ms[1] / pair.medians_ms[0]) - pair.common_log
+    shift = np.log(pair.levels_ms[1] / pair.levels_ms[0]) - pair.common_log
     floor = pair.floor_logs - pair.common_log
     freedoms = [pair.freedom(pair.variances[:, i], pair.freedoms[:, i]) for i in range(len(shift))]
     errors = np.sqrt(np.maximum(pair.variances.sum(axis=0), 1e-12))
@@ -208,7 +217,7 @@ def diff_tables(pair: TablePair, a: LatencyTable, b: LatencyTable, threshold: fl
         entry = pair.entries[key]
         agree = abs(floor[i]) > math.log1p(SMALLEST_CHANGE) and floor[i] * shift[i] > 0
         # With other software the common factor may be its gain: what did not gain is not slower for that.
-        slowed = floor[i] > allowed and (same or pair.floor_logs[i] > 0)
+        slowed = floor[i] > allowed and (same or pair.floor_logs[i] > allowed)
         blocks.append(
             BlockDiff(
                 key=key,
