@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dfmobile.architecture import Network, PlacedBlock
+from dfmobile.architecture import Network
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.devices.device import Device
-from dfmobile.errors import BackendError, InputError
+from dfmobile.errors import InputError
 from dfmobile.files import FileLock
-from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend
+from dfmobile.latency.adaptive import Adaptive, Reached, Target
+from dfmobile.latency.backends.base import Backend, as_backend
 from dfmobile.latency.coverage import Coverage, coverage
+from dfmobile.latency.guards import GuardReport, Guards
 from dfmobile.latency.header import Build, TableHeader
-from dfmobile.latency.measurement import PassResult, Protocol
-from dfmobile.latency.models import BlockModel, ModelFolder
-from dfmobile.latency.output_check import check_outputs
-from dfmobile.latency.provenance import session_provenance
-from dfmobile.latency.schedule import Remaining, TimeModel, interleave
+from dfmobile.latency.measurement import Protocol
+from dfmobile.latency.models import ModelFolder
+from dfmobile.latency.sitting import BuildProgress, Sitting
 from dfmobile.latency.table import LatencyTable
 
-
-@dataclass(frozen=True)
-class BuildProgress:
-    """How far a build is.
-
-    Attributes:
-        done: passes recorded or settled, earlier sittings included.
-        total: passes of the build.
-        block: what was measured last, for people; empty in the first report, before anything is measured.
-        seconds_left: estimate.
-    """
-
-    done: int
-    total: int
-    block: str
-    seconds_left: float
+__all__ = ["BuildProgress", "BuildReport", "build_table"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +46,8 @@ class BuildReport:
         kernel_clock_s: kernel time by the clock that measures: CPU time for one thread.
         unsteady_passes: passes whose warm-up did not become steady within its limit.
         unchecked_blocks: blocks recorded in this sitting whose outputs the backend could not give back to be checked.
+        guards: what the guards rejected in this sitting, and what they still find.
+        reached: how precise the table is; None where no precision was asked for.
     """
 
     path: Path
@@ -74,6 +59,8 @@ class BuildReport:
     kernel_clock_s: float
     unsteady_passes: int
     unchecked_blocks: int
+    guards: GuardReport
+    reached: Reached | None
 
     @property
     def ratio(self) -> float | None:
@@ -99,6 +86,8 @@ class BuildReport:
             "overhead_ms_a_pass": self.overhead_ms_a_pass,
             "unsteady_passes": self.unsteady_passes,
             "unchecked_blocks": self.unchecked_blocks,
+            "guards": self.guards.to_dict(),
+            "reached": None if self.reached is None else self.reached.to_dict(),
         }
 
     @property
@@ -124,6 +113,7 @@ def build_table(
     *,
     precision: str = "fp32",
     latency_max_ms: float | None = None,
+    target: Target | None = None,
     seed: int = 0,
     progress: Callable[[BuildProgress], None] | None = None,
 ) -> BuildReport:
@@ -139,6 +129,7 @@ def build_table(
         protocol: how.
         precision: of the backend, where it is given by name.
         latency_max_ms: blocks that alone take longer are recorded as skipped, after one short pass.
+        target: go on after the first passes until this is reached, or its time is used; None: do not.
         seed: of the order of measuring.
         progress: called before the first pass and after each.
 
@@ -169,7 +160,11 @@ def build_table(
         table.note_build(build)
         folder = path.with_name(f".{path.name}.models")
         with ModelFolder(folder, backend.model_format, backend.file_precision) as models:
-            sitting = _Sitting(table, backend, protocol, build, {block.key: block for block in blocks}, models, seed)
+            sitting = Sitting(table, backend, protocol, build, {block.key: block for block in blocks}, models, seed)
+            sitting.guards = Guards(table, sitting.blocks)
+            if target is not None:
+                sitting.adaptive = Adaptive(table, source, width, height, target)
+                sitting.deadline = start + (target.time_budget_s or math.inf)
             sitting.run(progress or (lambda _: None))
         return BuildReport(
             path=path,
@@ -181,6 +176,8 @@ def build_table(
             kernel_clock_s=sitting.kernel_ms / 1000,
             unsteady_passes=sitting.unsteady,
             unchecked_blocks=sitting.unchecked,
+            guards=sitting.guards.report(),
+            reached=sitting.reached(),
         )
 
 
@@ -197,125 +194,3 @@ def _open_or_create(path: Path, backend: Backend) -> LatencyTable:
             hint="what was measured otherwise goes into another file: choose another -o",
         )
     return table
-
-
-@dataclass(frozen=True)
-class _Pending:
-    block: PlacedBlock
-    pass_index: int
-    model: BlockModel
-    limited: bool
-
-
-class _Sitting:
-    """One process's share of a build."""
-
-    def __init__(
-        self,
-        table: LatencyTable,
-        backend: Backend,
-        protocol: Protocol,
-        build: Build,
-        blocks: dict[str, PlacedBlock],
-        models: ModelFolder,
-        seed: int,
-    ) -> None:
-        self._table, self._backend, self._protocol, self._models = table, backend, protocol, models
-        self._limit_ms = build.latency_max_ms
-        self._recorded = {key for key, _ in table.recorded()}
-        self._checked = set(self._recorded)  # by the sitting that recorded it
-        self._too_slow = set()
-        if self._limit_ms is not None:
-            skipped = {item.key for item in table.skipped() if item.measured_ms > self._limit_ms}
-            self._too_slow = (skipped & blocks.keys()) - self._recorded
-        order = interleave(list(blocks.values()), protocol.passes, seed)
-        there = table.recorded()
-        self._queue = deque(
-            (block, number)
-            for block, number in order
-            if (block.key, number) not in there and block.key not in self._too_slow
-        )
-        self._total = len(order)
-        self._left = Counter(block.key for block, _ in self._queue)
-        self._in_flight: dict[str, _Pending] = {}
-        self._seed = seed
-        self.passes, self.unsteady, self.unchecked = 0, 0, 0
-        self.kernel_ms, self.kernel_wall_ms, self.estimated_s = 0.0, 0.0, 0.0
-
-    def run(self, progress: Callable[[BuildProgress], None]) -> None:
-        """Measure and record until nothing is left."""
-        limited = dataclasses.replace(self._protocol, stop_above_ms=self._limit_ms)
-        if not self._queue:
-            progress(BuildProgress(self._total, self._total, "", 0.0))
-            return
-        pending = [block for block, _ in self._queue]
-        model = TimeModel.of_entries(self._table.entries())
-        if model is None:
-            model = TimeModel.of_probe(pending, self._backend, self._models, self._protocol)
-        estimates = {block.key: model.pass_seconds(block, limited) for block in pending}
-        remaining = Remaining([estimates[block.key] for block in pending])
-        self.estimated_s = remaining.total_s
-        session = self._table.start_session(session_provenance(self._backend, self._protocol, self._seed))
-        progress(BuildProgress(self._total - sum(self._left.values()), self._total, "", remaining.total_s))
-        while self._queue:
-            for identifier, result in self._backend.measure(self._jobs()):
-                job = self._in_flight.pop(identifier, None)
-                if job is None:
-                    raise BackendError(f"backend {self._backend.name} returned a result for unknown job {identifier!r}")
-                before = sum(self._left.values())
-                self._take(job, result, session)
-                seconds_left = 0.0
-                for _ in range(before - sum(self._left.values())):
-                    seconds_left = remaining.done(estimates[job.block.key])
-                done = self._total - sum(self._left.values())
-                progress(BuildProgress(done, self._total, job.block.text, seconds_left))
-            if self._in_flight:
-                raise BackendError(
-                    f"backend {self._backend.name} ended with {len(self._in_flight)} models not measured",
-                    hint="run the command again: what is recorded stays",
-                )
-
-    def _jobs(self) -> Iterator[MeasureJob]:
-        while self._queue:
-            block, number = self._queue.popleft()
-            if block.key in self._too_slow:
-                continue
-            # Only a block's first pass decides whether it is skipped: later ones would do so by noise.
-            limited = self._limit_ms is not None and block.key not in self._recorded
-            protocol = dataclasses.replace(self._protocol, stop_above_ms=self._limit_ms if limited else None)
-            identifier = f"{block.digest}-{number}"
-            self._in_flight[identifier] = _Pending(block, number, self._models.model(block), limited)
-            yield MeasureJob(identifier, self._in_flight[identifier].model.path, protocol)
-
-    def _take(self, job: _Pending, result: PassResult, session: int) -> None:
-        block, key, model_sha256 = job.block, job.block.key, job.model.sha256
-        self.passes += 1
-        self.kernel_ms += result.kernel_ms
-        self.kernel_wall_ms += result.kernel_wall_ms
-        self.unsteady += not result.steady
-        if key in self._too_slow:  # a backend that works ahead had this one under way
-            return
-        # A stopped warm-up has slower runs ahead, so its fastest run is what it proves.
-        measured_ms = min(result.warm_up_ms) if result.stopped else float(np.median(result.hot_ms))
-        if result.stopped and key in self._recorded:
-            self._queue.append((block, job.pass_index))  # an earlier pass was below the limit: measure this one too
-        elif job.limited and key not in self._recorded and self._limit_ms is not None and measured_ms > self._limit_ms:
-            self._too_slow.add(key)
-            self._left[key] = 0
-            self._table.record_skip(
-                block,
-                result,
-                limit_ms=self._limit_ms,
-                measured_ms=measured_ms,
-                session=session,
-                sha256=model_sha256,
-            )
-            self._models.release(block, last=True)
-        else:
-            if key not in self._checked:  # before anything of it is recorded
-                self.unchecked += not check_outputs(block, job.model.path, self._backend)
-                self._checked.add(key)
-            self._table.record_pass(block, job.pass_index, result, session=session, model_sha256=model_sha256)
-            self._recorded.add(key)
-            self._left[key] -= 1
-            self._models.release(block, last=self._left[key] == 0)

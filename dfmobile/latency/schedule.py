@@ -45,6 +45,18 @@ def interleave(blocks: Sequence[PlacedBlock], passes: int, seed: int) -> list[tu
     ]
 
 
+def shuffled(passes: Sequence[tuple[PlacedBlock, int]], seed: Sequence[int]) -> list[tuple[PlacedBlock, int]]:
+    """Return one more round of some blocks in a random order, in the two halves that their keys tell.
+
+    So one block is not measured last in a round and first in the next one here either.
+    """
+    generator = np.random.default_rng(seed)
+    halves: tuple[list[tuple[PlacedBlock, int]], ...] = ([], [])
+    for item in sorted(passes, key=lambda item: (item[0].key, item[1])):
+        halves[int(item[0].digest, 16) % 2].append(item)
+    return [half[position] for half in halves for position in generator.permutation(len(half))]
+
+
 class TimeModel:
     """Estimates how long passes take, from multiply-accumulates and one rate.
 
@@ -90,6 +102,11 @@ class Remaining:
         self.total_s = math.fsum(estimates_s)
         self._left_s = self.total_s
         self._start = time.monotonic()
+
+    def add(self, estimates_s: Sequence[float]) -> None:
+        """Take note that there is more to do."""
+        self.total_s += math.fsum(estimates_s)
+        self._left_s += math.fsum(estimates_s)
 
     def done(self, estimate_s: float) -> float:
         """Take note that a pass is done, and return about how many seconds are left."""
