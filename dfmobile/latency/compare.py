@@ -84,7 +84,11 @@ def compare_tables(
         blocks = diff_tables(pair, first, second, threshold)
         same = blocks.same_software
         builds = _shared(first.builds(), second.builds())
-        spaces, notes = [], []
+        spaces: list[SpaceDiff] = []
+        notes: list[str] = []
+        if blocks.common_slower and not blocks.common_regressed:
+            why = "the software is the same" if same else "too few passes to believe that it is the software"
+            notes.append(f"everything is {_percent(blocks.common)} slower: drift of the machine, as {why}")
         if space is not None:
             opened = open_space(space, max_depth)
             sizes = {(build.width, build.height) for build in builds} if size is None else {size}
@@ -92,7 +96,7 @@ def compare_tables(
                 raise InputError("the tables hold several input sizes", hint="choose one with --input")
             width, height = sizes.pop() if sizes else opened.default_input
             found = diff_space(pair, first, second, opened, width, height, threshold=threshold, same_software=same)
-            return Comparison(blocks, (found,), ())
+            return Comparison(blocks, (found,), tuple(notes))
         for build in builds:
             if size is not None and (build.width, build.height) != size:
                 continue

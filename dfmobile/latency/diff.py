@@ -81,7 +81,8 @@ class TableDiff:
         threshold: slower by more than this share is a regression.
         common: B over A, what all blocks share.
         common_interval: its 95 % interval (of a median: from order statistics).
-        common_regressed: the software differs, and all of it is slower by more than the threshold.
+        common_slower: all blocks together are slower by more than the threshold, for whatever reason.
+        common_regressed: and the software differs, and there are passes enough (six) to believe it.
         blocks: in both tables, the most slowed down first.
         only_a: texts of blocks that only A has.
         only_b: texts of blocks that only B has.
@@ -94,6 +95,7 @@ class TableDiff:
     threshold: float
     common: float
     common_interval: tuple[float, float]
+    common_slower: bool
     common_regressed: bool
     blocks: tuple[BlockDiff, ...]
     only_a: tuple[str, ...]
@@ -119,6 +121,7 @@ class TableDiff:
             "threshold": self.threshold,
             "common": self.common,
             "common_interval": list(self.common_interval),
+            "common_slower": self.common_slower,
             "common_regressed": self.common_regressed,
             "blocks": [{**asdict(block), "interval": list(block.interval)} for block in self.blocks],
             "only_a": list(self.only_a),
@@ -141,6 +144,7 @@ class TablePair:
         floors_ms: ``[2, blocks]``: fastest runs.
         variances: ``[2, blocks]``, of the logarithms of the levels.
         freedoms: ``[2, blocks]``, of the variances.
+        many: every block has six passes or more in both.
         common_log: logarithm of the common factor.
 
     Raises:
@@ -166,7 +170,7 @@ class TablePair:
         samples = [[[result.hot_ms for _, result in item[key]] for key in self.keys] for item in passes]
         self.medians_ms = np.array([[np.median([np.median(x) for x in group]) for group in table] for table in samples])
         self.floors_ms = np.array([[min(min(x) for x in group) for group in table] for table in samples])
-        many = min(len(group) for table in samples for group in table) >= MANY_PASSES
+        self.many = many = min(len(group) for table in samples for group in table) >= MANY_PASSES
         logs = [[_compared(group, many=many) for group in table] for table in samples]
         self.levels_ms = np.exp([[np.mean(group) for group in groups] for groups in logs])
         variances, freedoms = zip(*(moderated_variances(groups) for groups in logs), strict=True)
@@ -245,7 +249,8 @@ def diff_tables(pair: TablePair, a: LatencyTable, b: LatencyTable, threshold: fl
         threshold=threshold,
         common=math.exp(pair.common_log),
         common_interval=(math.exp(low), math.exp(high)),
-        common_regressed=not same and low > allowed,
+        common_slower=low > allowed,
+        common_regressed=pair.many and not same and low > allowed,
         blocks=tuple(sorted(blocks, key=lambda block: -block.ratio)),
         only_a=tuple(entry.text for key, entry in pair.entries.items() if key not in pair.others),
         only_b=tuple(entry.text for key, entry in pair.others.items() if key not in pair.entries),

@@ -24,12 +24,12 @@ from dfmobile.latency.content import TableContent, read_content, write_content
 from dfmobile.latency.diff import median_interval
 from dfmobile.latency.measurement import Protocol
 
-PASSES = Protocol(passes=4, runs=5, cold_runs=0, warm_up_ms=0.0, warm_up_limit_ms=5.0)
+PASSES = Protocol(passes=6, runs=5, cold_runs=0, warm_up_ms=0.0, warm_up_limit_ms=5.0)
 
 
 @pytest.fixture(scope="module")
 def space_table(tmp_path_factory: pytest.TempPathFactory) -> TableContent:
-    """Every block of a small space, four passes each, without any noise."""
+    """Every block of a small space, six passes each, without any noise."""
     path = tmp_path_factory.mktemp("table") / "space.sqlite"
     device = open_device("local")
     build_table(path, open_space("df-mini"), 32, 32, device, KnownBackend(device), PASSES)
@@ -109,6 +109,21 @@ def test_a_runtime_that_is_slower_in_everything_is_a_regression(space_table: Tab
     found = compare(space_table, tmp_path, lambda key: 1.2, version="0.9")
     assert found.blocks.common_regressed
     assert found.regressions[0].startswith("everything is 2")
+
+
+def test_three_passes_do_not_tell_a_slower_runtime_from_a_slower_machine(
+    space_table: TableContent, tmp_path: Path
+) -> None:
+    blocks = [replace(item, passes={n: item.passes[n] for n in range(3)}) for item in space_table.blocks]
+    few = replace(space_table, blocks=blocks)
+    found = compare(few, tmp_path, lambda key: 1.2, version="0.9")
+    assert found.blocks.common_slower
+    assert found.regressions == []
+    assert "too few passes" in found.notes[0]
+    slow = few.blocks[5].key
+    b = noisy(few, tmp_path / "c.sqlite", 3, lambda key: 2.5 if key == slow else 1.0, "0.9", phases=0.0)
+    a = noisy(few, tmp_path / "d.sqlite", 4, phases=0.0)
+    assert [block.key for block in compare_tables(a, b).blocks.regressed] == [slow]
 
 
 def test_a_faster_runtime_is_no_regression_for_what_it_leaves_alone(space_table: TableContent, tmp_path: Path) -> None:
