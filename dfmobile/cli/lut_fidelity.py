@@ -86,7 +86,7 @@ def calibrate(
     space: SpaceOption = None,
     input: InputOption = None,
     max_latency: LatencyMaxOption = None,
-    passes: Annotated[int, typer.Option("--passes", min=1, max=100, help="Fresh interpreters a network.")] = 5,
+    passes: Annotated[int, typer.Option("--passes", min=1, max=100, help="Fresh interpreters a network.")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of networks.")] = 0,
     device: DeviceOption = None,
     max_depth: MaxDepthOption = None,

@@ -33,7 +33,7 @@ from dfmobile.latency.table import LatencyTable
 from dfmobile.latency.working_set import WorkingSet, ensure_working_set, stored_working_set
 
 DEFAULT_NETWORKS = 20
-PASSES = 5
+PASSES = 8
 HALF_WIDTH = 0.02
 _CANDIDATES_A_STRATUM = 30
 _PLAN = "plan "

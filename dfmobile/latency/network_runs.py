@@ -1,8 +1,8 @@
 """Measure whole networks for a table: interleaved with anchor blocks, to a stated precision, in any number of sittings.
 
 Rounds have one pass of every network in a new random order, so the earlier and the later passes of each network lie
-in separate halves of the run. Before each network, one of a few blocks of the table (an anchor) is measured again:
-its time over its entry says how far the machine is from where it was when the table was built.
+in separate halves of the run. Before every third network, one of a few blocks of the table (an anchor) is measured
+again: its time over its entry says how far the machine is from where it was when the table was built.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from dfmobile.latency.table import LatencyTable, TableEntry
 NETWORK_PROTOCOL = Protocol(passes=4, runs=10, min_runs=3, hot_budget_ms=200.0, cold_runs=0, warm_up_ms=30.0)
 ANCHOR_PROTOCOL = Protocol(passes=1, runs=8, min_runs=3, hot_budget_ms=60.0, cold_runs=0, warm_up_ms=15.0)
 _ANCHORS = 3
+_ANCHOR_EVERY = 3  # networks
 _ANCHOR_RANGE_MS = (0.5, 15.0)
 
 
@@ -108,7 +109,7 @@ def measure_networks(
         path: of the table; it must be of this backend.
         networks: distinct.
         backend: of the table.
-        anchors: blocks of the table, measured in turn, one before each network.
+        anchors: blocks of the table, measured in turn, one before every third network.
         protocol: of each pass; ``passes`` is how many a network gets at least.
         half_width: go on, round by round, with those whose two fastest passes differ by more than this share.
         max_passes: with ``half_width``: at most so many a network; None: twice ``protocol.passes``.
@@ -197,8 +198,8 @@ class _Run:
         waiting: dict[str, tuple[Network, MeasuredNetwork, str]] = {}
 
         def jobs() -> Iterator[MeasureJob]:
-            for position in order:
-                if self._anchors:
+            for place, position in enumerate(order):
+                if self._anchors and place % _ANCHOR_EVERY == 0:
                     number = self._turn % len(self._anchors)
                     self._turn += 1
                     model = self.models.model(self._anchors[number])
