@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dfmobile.latency.guards import guard_document
 from dfmobile.latency.header import Build
 from dfmobile.latency.table import LatencyTable
 
@@ -110,6 +111,7 @@ def table_document(table: LatencyTable) -> dict[str, Any]:
             }
             for entry in table.entries()
         ],
+        "guards": guard_document(table),
         "skipped": [
             {
                 "key": item.key,

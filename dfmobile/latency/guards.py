@@ -130,7 +130,17 @@ class Guards:
             return False
         store_rejected(
             self._table,
-            RejectedPass(block.key, block.text, pass_index, session, "contamination", reason, sha256, result),
+            RejectedPass(
+                block.key,
+                block.text,
+                pass_index,
+                self._attempt(block.key, pass_index),
+                session,
+                "contamination",
+                reason,
+                sha256,
+                result,
+            ),
         )
         return True
 
@@ -140,7 +150,7 @@ class Guards:
         found = []
         for (key, number), reason in ({} if self._anchors is None else self._anchors.suspects()).items():
             if (key, number) in there and self._note("drift", key, number):
-                withdraw(self._table, key, number, "drift", reason)
+                withdraw(self._table, key, number, self._attempt(key, number), "drift", reason)
                 found.append((key, number))
         if found:
             # Blocks are compared once their passes are there again.
@@ -154,7 +164,7 @@ class Guards:
                 self._judged.add(key)
                 for _, number in sorted(item for item in there if item[0] == key):
                     self._note("order", key, number)
-                    withdraw(self._table, key, number, "order", finding.text)
+                    withdraw(self._table, key, number, self._attempt(key, number), "order", finding.text)
                     found.append((key, number))
         return found
 
@@ -176,6 +186,10 @@ class Guards:
             largest_drift=drift,
             findings=tuple(self.findings()),
         )
+
+    def _attempt(self, key: str, pass_index: int) -> int:
+        """Return how many passes of a block and index were rejected before the one that was just noted."""
+        return sum(self._rejected[guard, key, pass_index] for guard in MAX_REJECTIONS) - 1
 
     def _note(self, guard: Guard, key: str, pass_index: int) -> bool:
         """Count a rejection, and tell whether it was within the bound."""

@@ -26,6 +26,7 @@ class _Document(BaseModel):
     key: Annotated[str, StringConstraints(min_length=1, max_length=200_000)]
     text: Text
     pass_index: Annotated[int, Field(ge=0, lt=2**31)]
+    attempt: Annotated[int, Field(ge=0, lt=2**31)]
     session: Annotated[int, Field(ge=0)]
     guard: Guard
     reason: Text
@@ -41,6 +42,7 @@ class RejectedPass:
         key: LUT key of its block.
         text: kind, shapes and short key of the block, for people.
         pass_index: which pass it was; another one of this index may have taken its place.
+        attempt: how many passes of this block and index were rejected before.
         session: of the table.
         guard: what rejected it.
         reason: why, for people.
@@ -51,6 +53,7 @@ class RejectedPass:
     key: str
     text: str
     pass_index: int
+    attempt: int
     session: int
     guard: Guard
     reason: str
@@ -63,6 +66,7 @@ class RejectedPass:
             "key": self.key,
             "text": self.text,
             "pass_index": self.pass_index,
+            "attempt": self.attempt,
             "session": self.session,
             "guard": self.guard,
             "reason": self.reason,
@@ -86,7 +90,7 @@ def store_rejected(table: LatencyTable, rejected: RejectedPass) -> None:
     table.set_document(rejected.document_name, rejected.to_dict())
 
 
-def withdraw(table: LatencyTable, key: str, pass_index: int, guard: Guard, reason: str) -> RejectedPass:
+def withdraw(table: LatencyTable, key: str, pass_index: int, attempt: int, guard: Guard, reason: str) -> RejectedPass:
     """Take a recorded pass back, in one transaction: it does not count any more, and is kept as rejected.
 
     Raises:
@@ -97,7 +101,7 @@ def withdraw(table: LatencyTable, key: str, pass_index: int, guard: Guard, reaso
     fields = {name: value for name, value in document.items() if name != "model_sha256"}
     result = PassResult.from_dict(fields, f"{table.path}, pass {pass_index}")
     sha256 = str(document.get("model_sha256") or "unknown")
-    rejected = RejectedPass(key, text, pass_index, session, guard, reason, sha256, result)
+    rejected = RejectedPass(key, text, pass_index, attempt, session, guard, reason, sha256, result)
     table.withdraw_pass(key, pass_index, rejected.document_name, rejected.to_dict())
     return rejected
 

@@ -48,6 +48,8 @@ class KnownBackend(Backend):
         self.version = version
         self.measured: list[str] = []
         self.before_result: Callable[[MeasureJob], None] = lambda job: None
+        self.pace: Callable[[MeasureJob], float] = lambda job: 1.0  # times the known time
+        self.changes: Callable[[MeasureJob], dict[str, Any]] = lambda job: {}  # to the pass
 
     def identity(self) -> RuntimeIdentity:
         """See base class."""
@@ -60,14 +62,14 @@ class KnownBackend(Backend):
     def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
         """See base class."""
         for job in jobs:
-            time_ms = job.model_path.stat().st_size / 1000
             self.before_result(job)
+            time_ms = job.model_path.stat().st_size / 1000 * self.pace(job)
             self.measured.append(job.id)
             limit = job.protocol.stop_above_ms
             if limit is not None and time_ms > limit:
                 yield job.id, result_of(stopped=True, cold_ms=[], warm_up_ms=[time_ms])
             else:
-                yield job.id, result_of(*[time_ms] * job.protocol.runs)
+                yield job.id, result_of(*[time_ms] * job.protocol.runs, **self.changes(job))
 
 
 class AheadBackend(KnownBackend):
