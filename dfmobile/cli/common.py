@@ -35,7 +35,9 @@ DeviceOption = Annotated[
 ]
 BackendOption = Annotated[str, typer.Option("--backend", help="Runtime that times the model files.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=64, help="Threads of the runtime.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, fp16 or int8.")]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="fp32, int8, or fp16-compute (float16 arithmetic, where the CPU has it).")
+]
 
 _state = {"debug": False}
 

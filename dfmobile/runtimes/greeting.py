@@ -43,6 +43,22 @@ class Greeting:
                             os.write(2, line)
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Drop what C++ writes to standard error meanwhile: for a runtime that logs each step of its work."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    saved = _duplicate_stderr()
+    try:
+        if saved is not None:
+            os.dup2(sink, 2)
+        yield
+    finally:
+        if saved is not None:
+            os.dup2(saved, 2)
+            os.close(saved)
+        os.close(sink)
+
+
 def _duplicate_stderr() -> int | None:
     """Return a copy of file descriptor 2, None where standard error is closed: then nothing would be seen."""
     if sys.stderr is None:  # Python's way to say that it was closed when the process began

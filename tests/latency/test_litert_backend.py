@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dfmobile.devices.device import Device, open_device
@@ -14,6 +15,7 @@ from dfmobile.errors import BackendError, PluginError
 from dfmobile.graph.fold import fold_batch_norm
 from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend, open_backend
 from dfmobile.latency.backends.litert import LiteRTBackend
+from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import Protocol
 from dfmobile.latency.models import timing_model
 from dfmobile.testing.backend_contract import BackendContract
@@ -64,6 +66,54 @@ class TestLiteRTBackendInInt8(BackendContract):
             path.write_bytes(timing_model(graph, "tflite", precision))
             with pytest.raises(BackendError, match=f"{path.name} takes .* precision {other.precision} was asked for"):
                 self.measure_one(other, path, self.protocol)
+
+
+LOCAL = open_device("local").profile.features
+
+
+def half_precision_device() -> Device:
+    """Return this machine, said to have float16 arithmetic: where it has AVX2 only, XNNPACK emulates it."""
+    device = open_device("local")
+    features = {**device.profile.features, "fp16": True}
+    device.__dict__["profile"] = device.profile.model_copy(update={"features": features})
+    return device
+
+
+@pytest.mark.skipif(not (LOCAL.get("fp16") or LOCAL.get("avx2")), reason="XNNPACK has no float16 kernels for this CPU")
+class TestLiteRTBackendInFloat16Arithmetic(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return LiteRTBackend(half_precision_device(), precision="fp16-compute")
+
+    def test_the_flag_is_recorded_and_takes_effect(self, backend: Backend, model_path: Path) -> None:
+        assert backend.identity().flags["xnnpack_flags"] == "FORCE_FP16"
+        assert self.measure_one(backend, model_path, self.protocol).extra == {"fully_accelerated": True}
+        inputs = random_inputs([(1, 8, 16, 16)])
+        half, full = (item.outputs(model_path, inputs) for item in (backend, LiteRTBackend(backend.device)))
+        assert half is not None
+        assert full is not None
+        difference = np.abs(half.values[0] - full.values[0]).max() / full.values[0].std()
+        assert 1e-5 < difference < 0.05
+
+    def test_it_prints_nothing(self, backend: Backend, model_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        self.measure_one(backend, model_path, self.protocol)
+        assert capfd.readouterr() == ("", "")
+
+    def test_an_int8_file_is_refused(self, backend: Backend, tmp_path: Path) -> None:
+        pytest.importorskip("ai_edge_quantizer", reason="the extra quantize is not installed")
+        path = tmp_path / "int8.tflite"
+        path.write_bytes(timing_model(fold_batch_norm(residual_block()), "tflite", "int8"))
+        with pytest.raises(BackendError, match="int8 inputs"):
+            self.measure_one(backend, path, self.protocol)
+
+
+@pytest.mark.parametrize(("fp16", "message"), [(False, "this CPU lacks"), (None, "not known whether")])
+def test_float16_arithmetic_is_refused_where_the_cpu_has_none(fp16: bool | None, message: str) -> None:
+    device = half_precision_device()
+    device.profile.features["fp16"] = fp16
+    with pytest.raises(BackendError, match=message) as caught:
+        LiteRTBackend(device, precision="fp16-compute")
+    assert "\n" not in str(caught.value)
 
 
 class TestLiteRTBackendOnTwoThreads:

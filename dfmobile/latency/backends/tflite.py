@@ -22,7 +22,7 @@ class InterpreterBackend(InProcessBackend):
     """
 
     model_format = "tflite"
-    precisions = ("fp32", "int8")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
     runner: ClassVar[type[InterpreterRunner]]
     version: ClassVar[Callable[[], str]]
     library: ClassVar[Callable[[], Path]]
