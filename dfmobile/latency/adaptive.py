@@ -31,6 +31,8 @@ DEFAULT_HALF_WIDTH = 0.03
 # Fresh interpreters say more than more runs, so passes are short and there are more of them.
 ADAPTIVE_PROTOCOL = Protocol(passes=2, hot_budget_ms=150.0, cold_budget_ms=50.0)
 SAMPLED_NETWORKS = 1000
+# Two passes that happen to agree do not show that a block repeats well, whatever the others do.
+LEAST_PASSES = 3
 # Fewer would follow one another so closely that a slow moment hits several passes of one block.
 LEAST_BATCH = 6
 _GAIN_SHARE = 0.8
@@ -64,7 +66,7 @@ class Target:
             )
         if self.of not in get_args(Of):
             raise InputError(f"{self.of!r} have no half-width", hint=f"one of: {', '.join(get_args(Of))}")
-        if not 2 <= self.max_passes <= 10_000:
+        if not LEAST_PASSES <= self.max_passes <= 10_000:
             raise InputError(f"{self.max_passes} passes at most are too few or too many")
         if self.time_budget_s is not None and not 0 < self.time_budget_s < math.inf:
             raise InputError(f"a time budget of {self.time_budget_s} s is no time")
@@ -205,7 +207,8 @@ class _State:
         self.error = np.array([precision[key].standard_error_ms if key in precision else math.inf for key in keys])
         self.freedom = np.array([precision[key].freedom if key in precision else 1.0 for key in keys])
         half = np.array([precision[key].half_width_ms if key in precision else math.inf for key in keys])
-        self.relative: Array = np.where(np.isnan(self.latency), math.inf, half / self.latency)
+        unknown = np.isnan(self.latency) | (self.passes < LEAST_PASSES)
+        self.relative: Array = np.where(unknown, math.inf, half / self.latency)
         # Networks with a block that is too slow are none that anybody predicts.
         absent = np.array([key in left_out for key in keys])
         self.counts = counts[~(counts[:, absent] > 0).any(axis=1)]
