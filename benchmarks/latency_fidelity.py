@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import datetime
+import itertools
 import json
 import os
 import platform

@@ -59,7 +59,7 @@ class Agreement:
         max_error: largest absolute error.
         within_5: share with an absolute error up to 5 %.
         within_10: share up to 10 %.
-        kendall_tau: rank correlation (tau-b).
+        kendall_tau: rank correlation (tau-b); NaN where there is no order to compare (a single network).
     """
 
     n: int
@@ -81,7 +81,7 @@ class Agreement:
             "within_5_interval": list(self.within_5.interval),
             "within_10": self.within_10.value,
             "within_10_interval": list(self.within_10.interval),
-            "kendall_tau": self.kendall_tau,
+            "kendall_tau": None if math.isnan(self.kendall_tau) else self.kendall_tau,
         }
 
 
