@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dfmobile import __version__
 from dfmobile.architecture import Architecture, Network, build
 from dfmobile.errors import MissingExtraError
@@ -57,8 +59,18 @@ def weights_of(folder: Path, record: EvaluationRecord, network: Network) -> tupl
     return initialise(network.graph), f"random ({reason})"
 
 
-def deliver(folder: Path, record: EvaluationRecord, width: int, height: int) -> Delivered:
+def file_key(model_format: str, precision: str) -> str:
+    """Return under which name ``Delivered.files`` has a file, e.g. ``tflite`` (fp32) or ``tflite-int8``."""
+    return model_format if precision == "fp32" else f"{model_format}-{precision}"
+
+
+def deliver(
+    folder: Path, record: EvaluationRecord, width: int, height: int, measured: tuple[str, str] | None = None
+) -> Delivered:
     """Write ``RUN/models/<digest>.tflite`` and ``.onnx``; each is run and compared with the reference first.
+
+    A backend that measures int8 needs such a file too: ``<digest>.int8.tflite``. The campaign has no images to
+    calibrate it with, so its ranges are those of noise: right for its latency, not for its accuracy; it says so.
 
     A format whose extra is not installed is left out, saying so; anything else that goes wrong is an error.
 
@@ -67,8 +79,10 @@ def deliver(folder: Path, record: EvaluationRecord, width: int, height: int) -> 
         record: the architecture.
         width: of the input image, pixels.
         height: of the input image, pixels.
+        measured: format and precision of the file that is going to be measured, where it is known.
 
     Raises:
+        InputError: if that is a format or precision that dfmobile cannot write.
         ExportError: if a file cannot be written or computes something else than the network.
         StorageError: if the folder cannot be written.
         GraphError: if trained weights do not fit.
@@ -86,14 +100,29 @@ def deliver(folder: Path, record: EvaluationRecord, width: int, height: int) -> 
     }
     files: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
-    for format in FORMATS:
-        path = Path(MODELS) / f"{record.digest}.{format}"
+    wanted = [(format, "fp32") for format in FORMATS]
+    if measured is not None and measured[1] != "fp32":
+        wanted.append(measured)
+    for format, precision in wanted:
+        key = file_key(format, precision)
+        path = Path(MODELS) / f"{record.digest}.{'' if precision == 'fp32' else f'{precision}.'}{format}"
+        samples = [[np.random.default_rng(0).standard_normal(network.input_shape, np.float32)]]
+        about = metadata if precision != "int8" else {**metadata, "calibration": "random: for timing only"}
         try:
-            result = export(network.graph, weights, folder / path, format=format, metadata=metadata)
+            result = export(
+                network.graph,
+                weights,
+                folder / path,
+                format=format,
+                precision=precision,
+                calibration=samples if precision == "int8" else (),
+                metadata=about,
+            )
         except MissingExtraError:
-            missing[format] = f"not written (extra {format} is not installed)"
+            extra = "quantize" if precision == "int8" else format
+            missing[key] = f"not written (extra {extra} is not installed)"
             continue
-        files[format] = {
+        files[key] = {
             "path": path.as_posix(),
             "sha256": result.sha256,
             "size_bytes": result.size_bytes,

@@ -24,7 +24,7 @@ from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.statistics import summarise
 from dfmobile.search.boundary import pareto_optimal
 from dfmobile.search.campaign import STORE_NAME
-from dfmobile.search.deliver import deliver
+from dfmobile.search.deliver import deliver, file_key
 from dfmobile.search.store import CampaignStore, EvaluationRecord
 
 BOUNDARY_NAME = "boundary.json"
@@ -89,7 +89,8 @@ def remeasure(
         records = []
         for number, item in enumerate(boundary, 1):
             tell(f"writing model files {number}/{len(boundary)}: {item.encoding}")
-            records.append(_record(folder, item, width, height, earlier.get(item.encoding)))
+            kind = None if backend is None else (backend.model_format, backend.file_precision)
+            records.append(_record(folder, item, width, height, earlier.get(item.encoding), kind))
         notes = sorted({f"{format}: {why}" for record in records for format, why in record["missing"].items()})
         reason = unreachable or "no device can be reached"
         if backend is not None:
@@ -112,9 +113,14 @@ def remeasure(
 
 
 def _record(
-    folder: Path, item: EvaluationRecord, width: int, height: int, earlier: Mapping[str, Any] | None
+    folder: Path,
+    item: EvaluationRecord,
+    width: int,
+    height: int,
+    earlier: Mapping[str, Any] | None,
+    measured: tuple[str, str] | None,
 ) -> dict[str, Any]:
-    delivered = deliver(folder, item, width, height)
+    delivered = deliver(folder, item, width, height, measured)
     record: dict[str, Any] = {
         "encoding": item.encoding,
         "predicted_ms": item.predicted_ms,
@@ -139,11 +145,12 @@ def _measure(
 ) -> None:
     """Measure all records' files and fill in the results; a record is filled in when its last pass is done."""
     header = TableHeader.of(backend).model_dump(mode="json", exclude={"device_profile", "granularity"})
+    key = file_key(backend.model_format, backend.file_precision)
     for record in records:
-        if backend.model_format not in record["files"]:
+        if key not in record["files"]:
             raise InputError(
-                f"backend {backend.name} measures .{backend.model_format} files, which were not written",
-                hint=f"{record['missing'].get(backend.model_format, 'choose another backend')}",
+                f"backend {backend.name} measures {key} files, which were not written",
+                hint=f"{record['missing'].get(key, 'choose another backend')}",
             )
     passes: list[list[PassResult]] = [[] for _ in records]
     jobs = [(number, repeat) for repeat in range(protocol.passes) for number in range(len(records))]
@@ -151,7 +158,7 @@ def _measure(
     stream = (
         MeasureJob(
             f"{jobs[index][0]}/{jobs[index][1]}",
-            folder / records[jobs[index][0]]["files"][backend.model_format]["path"],
+            folder / records[jobs[index][0]]["files"][key]["path"],
             protocol,
         )
         for index in order

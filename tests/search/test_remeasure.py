@@ -177,6 +177,20 @@ def test_without_the_onnx_extra_the_record_says_so(tmp_path: Path, monkeypatch: 
     assert "onnx: not written (extra onnx is not installed)" in result.notes
 
 
+def test_an_int8_backend_measures_an_int8_file(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_quantizer", reason="the extra quantize is not installed")
+    backend = open_backend("litert", open_device("local"), precision="int8")
+    quick = Protocol(passes=1, runs=2, cold_runs=0, warm_up_ms=0.0, warm_up_limit_ms=5.0)
+    remeasure(_search(tmp_path), backend, quick)
+    for record in _boundary(tmp_path):
+        assert record["measured_ms"] > 0
+        assert record["measurement"]["precision"] == "int8"
+        small = tmp_path / record["files"]["tflite-int8"]["path"]
+        assert small.name.endswith(".int8.tflite")
+        assert b"random: for timing only" in small.read_bytes()
+        assert small.stat().st_size < (tmp_path / record["files"]["tflite"]["path"]).stat().st_size
+
+
 def test_a_backend_that_cannot_run_a_file_is_an_error(tmp_path: Path) -> None:
     class Broken(StandInBackend):
         def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
