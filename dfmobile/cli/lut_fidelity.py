@@ -117,11 +117,7 @@ def calibrate(
         return
     if report.working_set is not None:
         typer.echo(report.working_set.text)
-    typer.echo(
-        f"{table}: calibrated with {len(report.calibration.networks)} networks of {opened_space.name} at "
-        f"{width}x{height}; left out one by one they are predicted within {100 * report.fit.left_out_error:.1f} % "
-        "on average"
-    )
+    typer.echo(f"{table}: {report.text}")
     if report.drift is not None:
         low, middle, high = report.drift
         typer.echo(f"anchor blocks ran at {middle:.2f} of their entries ({low:.2f} to {high:.2f})")

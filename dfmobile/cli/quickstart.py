@@ -30,7 +30,7 @@ def quickstart(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Trainings at a time.")] = 2,
 ) -> None:
-    """Profile this computer, measure a table, search with real trainings, re-measure, export, report.
+    """Profile this computer, measure and calibrate a table, search with real trainings, re-measure, export, report.
 
     Uses the space df-mini on MNIST-5k at 32x32: small enough that the network that is trained is the one that is
     measured and exported. Run it again to continue after an interruption.
@@ -42,8 +42,9 @@ def quickstart(
     from dfmobile.errors import import_extra
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.builder import BuildProgress, build_table
-    from dfmobile.latency.calibrate import measure_device
+    from dfmobile.latency.calibrate import calibrate_table
     from dfmobile.latency.measurement import Protocol
+    from dfmobile.latency.network_runs import RunProgress
     from dfmobile.report.html import write_report
     from dfmobile.search.settings import CampaignSettings
 
@@ -52,12 +53,12 @@ def quickstart(
         import_extra(module, extra, "quickstart")
     run, table, page = output / "search", output / "table.sqlite", output / "report.html"
 
-    say(f"1/5  profile      dfmobile profile --device local -o {output / DEVICE_PROFILE_NAME}")
+    say(f"1/6  profile      dfmobile profile --device local -o {output / DEVICE_PROFILE_NAME}")
     with open_device("local") as device:
         save_profile(device.profile, output / DEVICE_PROFILE_NAME)
         say(f"     {summary(device.profile)}")
 
-        say(f"2/5  table        dfmobile lut build --space {SPACE} --input {WIDTH}x{HEIGHT} --passes 5 -o {table}")
+        say(f"2/6  table        dfmobile lut build --space {SPACE} --input {WIDTH}x{HEIGHT} --passes 5 -o {table}")
         space = open_space(SPACE)
         with ProgressLine("     measuring") as line:
 
@@ -68,7 +69,15 @@ def quickstart(
             protocol = Protocol(passes=5)
             report = build_table(table, space, WIDTH, HEIGHT, device, backend, protocol, progress=progress)
         say(f"     {report.text}")
-        measure_device(table, backend)
+
+        say(f"3/6  calibrate    dfmobile lut calibrate {table}")
+        with ProgressLine("     measuring whole networks") as line:
+
+            def shown(step: RunProgress) -> None:
+                line.update(step.done, step.total, step.network)
+
+            calibrated = calibrate_table(table, space, WIDTH, HEIGHT, backend, progress=shown)
+        say(f"     {calibrated.text}")
 
     options: dict[str, object] = {"data": DATA}
     text = f"--option data={DATA}"
@@ -79,13 +88,13 @@ def quickstart(
         f"dfmobile search --space {SPACE} --lut {table} --evaluator {EVALUATOR} {text} --budget {trainings} "
         f"--seed {seed} --workers {workers} -o {run}"
     )
-    say(f"3/5  search       {command}")
+    say(f"4/6  search       {command}")
     settings = CampaignSettings(budget=trainings, seed=seed, input_size=(WIDTH, HEIGHT))
     result, measured = conduct(
         run, space, table, EVALUATOR, options, settings, device="local", workers=workers, command=command
     )
-    say(f"4/5  re-measured and exported: {run / 'models'}")
-    say(f"5/5  report       dfmobile report {run} -o {page}")
+    say(f"5/6  re-measured and exported: {run / 'models'}")
+    say(f"6/6  report       dfmobile report {run} -o {page}")
     write_report(run, page)
     print_result(run, result, measured, json=False)
     typer.echo(f"done in {duration_text(time.monotonic() - started)}; open {page} in a browser")

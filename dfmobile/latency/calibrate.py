@@ -76,6 +76,15 @@ class CalibrationReport:
             "disturbance": self.disturbance,
         }
 
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        found = self.calibration
+        return (
+            f"calibrated with {len(found.networks)} networks of {found.space} at {found.width}x{found.height}; left "
+            f"out one by one they are predicted within {100 * self.fit.left_out_error:.1f} % on average"
+        )
+
 
 def calibrate_table(
     path: str | os.PathLike[str],
