@@ -5,14 +5,15 @@ the last), and counts alarms. Then builds the same table with other interpreters
 runtime installed, and compares those with the last table, as an upgrade the wrong way round would.
 
 Run: ``python benchmarks/lut_gate.py [--network PL1A-Seg | --space df-mini] [--input 640x384] [--passes 10]
-[--repeats 20] [--older PYTHON[:BACKEND] …] [-o FOLDER]``. An interpreter needs dfmobile installed (``pip install
---no-deps`` beside its runtime). Tables that are there already are taken, so an interrupted run goes on.
+[--repeats 20] [--all-pairs] [--older PYTHON[:BACKEND] …] [-o FOLDER]``. An interpreter needs dfmobile installed
+(``pip install --no-deps`` beside its runtime). Tables that are there already are taken: an interrupted run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import platform
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 from dfmobile.latency.compare import Comparison, compare_tables
+from dfmobile.latency.diff import TablePair, diff_tables
 from dfmobile.latency.table import LatencyTable
 
 _RUN = "from dfmobile.cli.main import app; app()"
@@ -49,6 +51,13 @@ def describe(name: str, found: Comparison) -> None:
     )
 
 
+def alarm(a: Path, b: Path, threshold: float) -> bool:
+    """Tell whether blocks or the common factor raise an alarm."""
+    with LatencyTable.open(a) as first, LatencyTable.open(b) as second:
+        found = diff_tables(TablePair(first, second), first, second, threshold)
+    return bool(found.regressed) or found.common_regressed
+
+
 def main() -> None:
     """Build, compare, count."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -59,6 +68,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threshold", type=float, default=0.05)
     parser.add_argument("--older", nargs="*", default=[], metavar="PYTHON[:BACKEND]")
+    parser.add_argument("--all-pairs", action="store_true", help="also every repeat against every other, both ways")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     folder = arguments.output or Path(tempfile.mkdtemp(prefix="lut-gate-"))
@@ -78,8 +88,9 @@ def main() -> None:
         path = build(python, backend or "litert", arguments, folder / f"older-{number}.sqlite")
         with LatencyTable.open(path) as table:
             name = f"{table.header.runtime} {table.header.runtime_version}"
-        older.append((name, compare_tables(tables[-1], path, threshold=arguments.threshold)))
-        describe(name, older[-1][1])
+        caught = sum(alarm(repeat, path, arguments.threshold) for repeat in tables)
+        older.append((name, caught, compare_tables(tables[-1], path, threshold=arguments.threshold)))
+        describe(name, older[-1][2])
     print(f"\n{datetime.date.today().isoformat()}, {header.device_summary}, Python {platform.python_version()}")
     print(f"{arguments.space or arguments.network} at {arguments.input}, {arguments.passes} passes a block, one thread")
     if pairs:
@@ -90,8 +101,12 @@ def main() -> None:
         print(f"{header.runtime} {header.runtime_version} against itself: {alarms} alarms in {len(pairs)} repeats;")
         print(f"  {changes} of {sum(len(pair.blocks.blocks) for pair in pairs)} blocks listed as changed;")
         print(f"  common factor {min(commons):.3f} to {max(commons):.3f}, beyond the threshold {drifts} times")
-    for name, found in older:
-        print(f"{header.runtime} {header.runtime_version} to {name}: {'CAUGHT' if found.regressions else 'not caught'}")
+    if arguments.all_pairs:
+        every = list(itertools.permutations(tables, 2))
+        print(f"  all pairs: {sum(alarm(*pair, arguments.threshold) for pair in every)} alarms in {len(every)}")
+    for name, caught, found in older:
+        verdict = "CAUGHT" if found.regressions else "not caught"
+        print(f"{header.runtime} {header.runtime_version} to {name}: {verdict}; by {caught} of {len(tables)} repeats")
         for line in found.regressions[:5]:
             print(f"  {line}")
 

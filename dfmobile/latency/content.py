@@ -22,6 +22,7 @@ from dfmobile.latency.measurement import PassResult, is_count, is_time
 from dfmobile.latency.schema import connect, create_file, sealed, sqlite_errors, unsealed
 
 MAX_KEY_CHARACTERS = 200_000
+MAX_NAME_CHARACTERS = 10_000
 _RESERVED = ("header", "builds")
 
 
@@ -137,7 +138,7 @@ def checked_content(
         FileFormatError: naming the first thing that cannot be.
     """
     for name in documents:
-        if name in _RESERVED or not 0 < len(name) <= 100 or not name.isprintable():
+        if name in _RESERVED or not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
             raise FileFormatError(f"{origin}: a document cannot be called {name[:40]!r}")
     for number, provenance in sessions.items():
         if not is_count(number) or not isinstance(provenance, dict):

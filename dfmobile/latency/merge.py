@@ -17,6 +17,7 @@ from dfmobile.latency.content import (
     write_content,
 )
 from dfmobile.latency.header import Build
+from dfmobile.latency.merge_documents import merge_documents
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class MergeReport:
         passes: of the result.
         renumbered: passes that got another index because theirs was taken by other samples.
         identical: passes that several tables held, kept once.
-        dropped: names of documents (coefficients of a rule and so on) that are not the same in all tables.
+        dropped: names of derived documents (coefficients of a rule and so on) that are not the same in all tables.
     """
 
     tables: int
@@ -81,14 +82,10 @@ def merge_tables(tables: Sequence[str | os.PathLike[str]], output: str | os.Path
                 "dfmobile lut diff",
             )
     merge = _Merge()
-    for content in contents:
-        merge.add(content)
-    kept = {
-        name: document
-        for name, document in first.documents.items()
-        if all(name in other.documents and other.documents[name] == document for other in contents)
-    }
-    names = {name for content in contents for name in content.documents}
+    numbers = [merge.add(content) for content in contents]
+    paths = [os.fspath(table) for table in tables]
+    documents = [content.documents for content in contents]
+    kept, dropped = merge_documents(list(zip(paths, documents, numbers, strict=True)))
     result = TableContent(first.header, merge.builds, kept, merge.sessions, list(merge.blocks.values()))
     write_content(output, result)
     return MergeReport(
@@ -97,7 +94,7 @@ def merge_tables(tables: Sequence[str | os.PathLike[str]], output: str | os.Path
         passes=result.pass_count,
         renumbered=merge.renumbered,
         identical=merge.identical,
-        dropped=tuple(sorted(names - kept.keys())),
+        dropped=dropped,
     )
 
 
@@ -110,7 +107,8 @@ class _Merge:
         self.blocks: dict[str, BlockContent] = {}
         self.renumbered, self.identical = 0, 0
 
-    def add(self, content: TableContent) -> None:
+    def add(self, content: TableContent) -> dict[int, int]:
+        """Take a table in, and return the numbers that its sessions get."""
         numbers = {}
         for old, provenance in content.sessions.items():
             same = next((number for number, item in self.sessions.items() if item == provenance), None)
@@ -120,6 +118,7 @@ class _Merge:
             self._add_block(block, numbers)
         for build in content.builds:
             self._add_build(build)
+        return numbers
 
     def _add_block(self, block: BlockContent, numbers: dict[int, int]) -> None:
         mine = self.blocks.get(block.key)

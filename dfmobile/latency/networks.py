@@ -18,7 +18,7 @@ from dfmobile.latency.measurement import PassResult
 from dfmobile.latency.statistics import LatencyStatistics, summarise
 from dfmobile.latency.table import LatencyTable
 
-_PREFIX = "network "
+PREFIX = "network "
 
 
 class _Pass(BaseModel):
@@ -109,7 +109,7 @@ class MeasuredNetwork:
     @property
     def document_name(self) -> str:
         """Under which name a table keeps it."""
-        return f"{_PREFIX}{self.width}x{self.height} {self.encoding}"
+        return f"{PREFIX}{self.width}x{self.height} {self.encoding}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the network as a JSON document."""
@@ -172,7 +172,7 @@ def stored_networks(table: LatencyTable, width: int, height: int, encodings: Seq
     """
     found = []
     for encoding in encodings:
-        name = f"{_PREFIX}{width}x{height} {encoding}"
+        name = f"{PREFIX}{width}x{height} {encoding}"
         document = table.document(name)
         if document is None:
             raise FileFormatError(f"{table.path} is damaged: it lacks the measured network {encoding[:80]}")

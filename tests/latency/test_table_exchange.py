@@ -15,7 +15,7 @@ from latency_helpers import KnownBackend, build_mini
 
 from dfmobile.devices.device import open_device
 from dfmobile.errors import DfmobileError, FileFormatError, InputError, StorageError
-from dfmobile.latency import exchange
+from dfmobile.latency import exchange, rejected
 from dfmobile.latency.content import TableContent, read_content, write_content
 from dfmobile.latency.exchange import export_table, import_table
 from dfmobile.latency.merge import merge_tables
@@ -254,3 +254,33 @@ def test_a_merge_that_fails_leaves_nothing(good: Path, tmp_path: Path) -> None:
     with pytest.raises(DfmobileError):
         merge_tables([good, tmp_path / "nowhere.sqlite"], tmp_path / "m.sqlite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_evidence_of_all_tables_is_kept_under_the_merged_sessions(good: Path, tmp_path: Path) -> None:
+    session, entry = {"protocol": "another"}, read_content(good).blocks[0]
+    sitting = read_content(good)
+    result = next(iter(entry.passes.values()))[1]
+    bare = {name: value for name, value in result.items() if name != "model_sha256"}
+    network = {"session": 1, "model_sha256": "ab", "drift": None, "result": bare}
+    documents = {
+        "anchors 000001": {"measurements": []},
+        "network 32x32 x": {"encoding": "x", "width": 32, "height": 32, "blocks": {"a": 1}, "passes": [network]},
+    }
+    write_content(tmp_path / "a.sqlite", replace(sitting, documents=documents))
+    slower = {**network, "result": {**bare, "hot_ms": [9.0]}}
+    again = {
+        "anchors 000001": {"measurements": []},
+        "network 32x32 x": {**documents["network 32x32 x"], "passes": [network, slower]},
+    }
+    write_content(tmp_path / "b.sqlite", replace(sitting, documents=again, sessions={1: session}))
+    with LatencyTable.open(tmp_path / "b.sqlite") as table:
+        gone = rejected.withdraw(table, entry.key, 0, 0, "drift", "an anchor moved")
+    report = merge_tables([tmp_path / "a.sqlite", tmp_path / "b.sqlite"], tmp_path / "m.sqlite")
+    merged = read_content(tmp_path / "m.sqlite")
+    assert report.dropped == ()
+    assert merged.sessions == {**sitting.sessions, 2: session}
+    assert {"anchors 000001", "anchors 000002"} <= merged.documents.keys()
+    passes = merged.documents["network 32x32 x"]["passes"]
+    assert [(item["session"], item["result"]["hot_ms"]) for item in passes] == [(1, bare["hot_ms"]), (2, [9.0])]
+    with LatencyTable.open(tmp_path / "m.sqlite") as table:
+        assert rejected.rejected_passes(table) == [replace(gone, session=2)]
