@@ -19,7 +19,9 @@ from dfmobile.latency.statistics import median_factor, t_quantile_975
 LEAST_BLOCKS = 5
 # Nothing repeats better than this, whatever few passes say; it also keeps logarithms finite.
 LEAST_RELATIVE_SD = 1e-4
-MAX_FREEDOM = 1000.0
+# However alike the others are, a block's own passes count: a few blocks may scatter far more than all others, and those
+# are the ones that a common variance would hide (Phipson et al. 2016 treat such outliers; a bound is simpler).
+MAX_FREEDOM = 10.0
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_a_common_variance_is_found_with_much_freedom() -> None:
     found = common_variance(samples)
     assert found is not None
     assert math.sqrt(found[0]) == pytest.approx(0.03, rel=0.15)
-    assert found[1] > 10
+    assert found[1] == 10  # and no more than the bound
 
 
 def test_unlike_variances_have_little_freedom() -> None:
@@ -144,8 +144,8 @@ def test_a_precise_table_gets_three_passes(tmp_path: Path) -> None:
 def test_blocks_that_scatter_more_get_more_passes(tmp_path: Path) -> None:
     path = tmp_path / "t.sqlite"
     blocks = SPACE.blocks(32, 32)
-    wild = {blocks[3].digest: 0.06, blocks[7].digest: 0.06}
-    report = build_space(path, NoisyBackend(0.01, wild), Target(0.04))
+    wild = {blocks[3].digest: 0.08, blocks[7].digest: 0.08}
+    report = build_space(path, NoisyBackend(0.01, wild, seed=1), Target(0.05))
     found = passes_of(path)
     calm = [count for key, count in found.items() if key not in (blocks[3].key, blocks[7].key)]
     assert found[blocks[3].key] + found[blocks[7].key] > 2.5 * np.mean(calm)
