@@ -6,16 +6,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dfmobile.architecture import build, resolve
 from dfmobile.devices.device import open_device
 from dfmobile.errors import MissingExtraError
 from dfmobile.export.tflite import tflite_bytes
 from dfmobile.graph import Graph, initialise, reference
 from dfmobile.latency.backends.base import Backend, open_backend
+from dfmobile.latency.models import timing_model
+from dfmobile.latency.output_check import check_outputs
 from dfmobile.runtimes import tflite_runtime
 from dfmobile.testing.backend_contract import BackendContract
 from dfmobile.testing.op_graphs import NETWORK_CASES, OP_CASES
@@ -47,6 +51,21 @@ class TestTFLiteRuntimeBackend(BackendContract):
 
     def test_one_thread_is_timed_by_cpu_time(self, backend: Backend, model_path: Path) -> None:
         assert self.measure_one(backend, model_path, self.protocol).clock == "thread-cpu"
+
+
+@present
+@pytest.mark.skipif(importlib.util.find_spec("ai_edge_quantizer") is None, reason="the extra quantize is not installed")
+class TestTFLiteRuntimeBackendInInt8(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return open_backend("tflite-runtime", open_device("local"), precision="int8")
+
+    def test_every_kind_of_block_passes_its_output_check(self, backend: Backend, tmp_path: Path) -> None:
+        for name in ("DF2A", "PL1A-Seg"):
+            for block in {block.kind: block for block in build(resolve(name), 256, 128).blocks}.values():
+                path = tmp_path / f"{block.digest}.tflite"
+                path.write_bytes(timing_model(block.graph, "tflite", "int8"))
+                assert check_outputs(block, path, backend), block.text
 
 
 GRAPHS: dict[str, Graph] = {**OP_CASES, **{name: make() for name, make in NETWORK_CASES.items()}}
