@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +51,23 @@ def build(
     backend: BackendOption = "litert",
     threads: ThreadsOption = 1,
     precision: PrecisionOption = "fp32",
-    passes: Annotated[int, typer.Option("--passes", min=1, max=1000, help="Fresh interpreters a block.")] = 3,
+    passes: Annotated[
+        int | None,
+        typer.Option("--passes", min=1, max=1000, help="Fresh interpreters a block: 3, or 2 before --half-width."),
+    ] = None,
+    half_width: Annotated[
+        float | None,
+        typer.Option(
+            "--half-width", metavar="SHARE", help="Then measure on until 95 % intervals are this narrow, e.g. 0.03."
+        ),
+    ] = None,
+    half_width_of: Annotated[
+        str, typer.Option("--half-width-of", metavar="blocks|networks", help="Whose interval --half-width is about.")
+    ] = "blocks",
+    time_budget: Annotated[
+        float | None,
+        typer.Option("--time-budget", metavar="SECONDS", help="With --half-width (default 0.03): stop after this."),
+    ] = None,
     latency_max: Annotated[
         float | None,
         typer.Option("--latency-max", metavar="MS", help="Skip blocks slower than this alone."),
@@ -63,11 +81,15 @@ def build(
     from dfmobile.architecture.spaces import SearchSpace, open_space
     from dfmobile.devices.device import open_device
     from dfmobile.errors import InputError
+    from dfmobile.latency.adaptive import ADAPTIVE_PROTOCOL, adaptive_target
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.builder import BuildProgress, build_table
     from dfmobile.latency.calibrate import measure_device
     from dfmobile.latency.measurement import Protocol
 
+    target = adaptive_target(half_width, half_width_of, time_budget)
+    protocol = Protocol() if target is None else ADAPTIVE_PROTOCOL
+    protocol = dataclasses.replace(protocol, passes=passes or protocol.passes, threads=threads)
     if (space is None) == (network is None):
         raise InputError("name what to measure: either --space or --network", hint="for example --space df")
     if network is not None:
@@ -100,9 +122,10 @@ def build(
             height,
             opened,
             runtime,
-            Protocol(passes=passes, threads=threads),
+            protocol,
             precision=precision,
             latency_max_ms=latency_max,
+            target=target,
             progress=progress,
         )
         working_set = measure_device(output, runtime, say)
@@ -111,6 +134,10 @@ def build(
         print_json({**report.to_dict(), "working_set": document})
     else:
         typer.echo(f"{output}: {report.text}")
+        if report.reached is not None:
+            typer.echo(report.reached.text)
+        for remark in report.guards.lines:
+            typer.echo(remark)
         if working_set is not None:
             typer.echo(working_set.text)
 
@@ -153,3 +180,13 @@ def show(
     print_table(shown)
     for item in document["skipped"]:
         typer.echo(f"skipped: {item['text']}: {item['measured_ms']:.3f} ms alone, limit {item['limit_ms']:g} ms")
+    guards = document["guards"]
+    for count in Counter(item["guard"] for item in guards["rejected"]).items():
+        typer.echo(f"rejected by the guard of {count[0]}: {count[1]} passes (reasons: --json)")
+    if guards["largest_drift"] is not None:
+        typer.echo(f"anchors: {guards['anchors']} measurements, at most {100 * guards['largest_drift']:.1f} % off")
+    for item in guards["findings"]:
+        typer.echo(
+            f"against the order: {item['wide']} takes {item['wide_ms']:.4g} ms, less than the narrower"
+            f" {item['narrow']} with {item['narrow_ms']:.4g} ms"
+        )

@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from dfmobile.architecture import Network
 from dfmobile.architecture.spaces import SearchSpace
-from dfmobile.errors import InputError
+from dfmobile.errors import InputError, quoted
 from dfmobile.latency.measurement import Protocol
 from dfmobile.latency.pooled import Precision, pooled_precision
 from dfmobile.latency.statistics import t_quantile_975
@@ -70,6 +70,21 @@ class Target:
             raise InputError(f"{self.max_passes} passes at most are too few or too many")
         if self.time_budget_s is not None and not 0 < self.time_budget_s < math.inf:
             raise InputError(f"a time budget of {self.time_budget_s} s is no time")
+
+
+def adaptive_target(half_width: float | None, of: str, time_budget_s: float | None) -> Target | None:
+    """Return what a user's options aim at; None where neither a half-width nor a time is given.
+
+    Raises:
+        InputError: if one cannot be, or ``of`` is given without the others.
+    """
+    if half_width is None and time_budget_s is None:
+        if of != "blocks":
+            raise InputError("a half-width of networks was asked for, but not which", hint="add --half-width 0.03")
+        return None
+    if of not in get_args(Of):
+        raise InputError(f"{quoted(of)} have no half-width", hint=f"one of: {', '.join(get_args(Of))}")
+    return Target(DEFAULT_HALF_WIDTH if half_width is None else half_width, cast(Of, of), time_budget_s=time_budget_s)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Anchors:
         for series in stored_anchors(table):
             for measurement in series.measurements:
                 earlier[measurement.key].append(measurement.fastest_ms)
-        known = [block for block in blocks if block.key in earlier]
+        known = [block for block in blocks if min(earlier.get(block.key, [0.0])) >= RANGE_MS[0]]
         fit = [block for block in blocks if RANGE_MS[0] <= run_ms[block.key] <= RANGE_MS[1]]
         fit.sort(key=lambda block: (run_ms[block.key], block.key))
         spread = [fit[round(float(place))] for place in np.linspace(0, len(fit) - 1, min(ANCHORS, len(fit)))]
@@ -154,6 +154,8 @@ class Anchors:
         self._measured[int(number)] = _Measurement(
             key=block.key, text=block.text, fastest_ms=min(result.hot_ms), utc=utc_now()
         )
+        if min(result.hot_ms) < RANGE_MS[0]:  # the estimate was wrong: this one is too short to tell anything
+            self._blocks = [other for other in self._blocks if other.key != block.key]
         series = AnchorSeries(measurements=[self._measured[place] for place in sorted(self._measured)])
         self._table.set_document(f"{PREFIX}{self._session:06d}", series.model_dump(mode="json"))
         return True
@@ -166,9 +168,10 @@ class Anchors:
         found: dict[tuple[str, int], str] = {}
         for number, measurement in sorted(self._measured.items()):
             known = values[measurement.key]
-            if len(known) < LEAST_MEASUREMENTS:
+            usual_ms = statistics.median(known)
+            if len(known) < LEAST_MEASUREMENTS or usual_ms < RANGE_MS[0]:
                 continue
-            ratio = measurement.fastest_ms / statistics.median(known)
+            ratio = measurement.fastest_ms / usual_ms
             if abs(ratio - 1) > TOLERANCE:
                 reason = f"the anchor next to it took {ratio:.2f} of its usual time ({measurement.text})"
                 for member in (*self._members[number - 1], *self._members[number]):

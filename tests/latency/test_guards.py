@@ -230,6 +230,15 @@ def test_a_short_build_has_no_anchors(tmp_path: Path, backend: KnownBackend) -> 
     assert report.guards.largest_drift is None
 
 
+def test_blocks_of_microseconds_are_no_anchors(tmp_path: Path, backend: KnownBackend) -> None:
+    path = tmp_path / "t.sqlite"
+    # The estimate comes from a probe that is a thousand times too slow.
+    backend.pace = lambda job: 1.0 if job.id == "probe" else 0.001 * (1.0 if len(backend.measured) % 2 else 1.5)
+    report = build_space(path, backend)
+    assert 1 <= report.guards.anchors <= 3
+    assert report.guards.drifted == 0
+
+
 # Order of widths
 
 
