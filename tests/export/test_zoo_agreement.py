@@ -9,7 +9,7 @@ from dfmobile.architecture import build, zoo
 from dfmobile.export.onnx import onnx_bytes
 from dfmobile.export.tflite import tflite_bytes
 from dfmobile.export.torch_module import torch_module
-from dfmobile.export.verify import ARGMAX_AGREEMENT, TOLERANCE, Verification, compare
+from dfmobile.export.verify import TOLERANCES, Verification, compare
 from dfmobile.graph import Graph, Weights, initialise, reference
 from dfmobile.runtimes.litert import LiteRTRunner
 from dfmobile.runtimes.onnxruntime import OnnxRuntimeRunner
@@ -40,8 +40,8 @@ def executors_agree(graph: Graph, weights: Weights, seed: int) -> dict[str, Veri
 def test_all_executors_agree(name: str, width: int, height: int) -> None:
     graph = build(zoo.get(name).architecture, width, height).graph
     for executor, result in executors_agree(graph, initialise(graph, seed=1), seed=2).items():
-        assert result.relative <= TOLERANCE, (executor, result)
-        assert result.argmax_agreement >= ARGMAX_AGREEMENT, (executor, result)
+        assert result.relative <= TOLERANCES["fp32"].rms, (executor, result)
+        assert result.argmax_agreement >= TOLERANCES["fp32"].argmax, (executor, result)
 
 
 def test_the_tflite_of_pl1a_expands_no_op_over_the_channels() -> None:
