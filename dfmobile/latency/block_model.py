@@ -81,8 +81,8 @@ class BlockModel:
         self.entries = list(entries)
         self.physics = physics
         self.scales = scales or Scales()
-        self.hot = np.array([entry.hot.fastest_ms for entry in entries])
-        cold = np.array([entry.cold.fastest_ms if entry.cold else entry.hot.fastest_ms for entry in entries])
+        self.hot = np.array([entry.hot.quiet_ms for entry in entries])
+        cold = np.array([entry.cold.quiet_ms if entry.cold else entry.hot.quiet_ms for entry in entries])
         self.extra: Array = np.maximum(0.0, cold - self.hot) if physics.cache_bytes else np.zeros(len(self.hot))
         self.weights = np.array([float(entry.weight_bytes) for entry in entries])
         self.arena_power = np.array([arena_bytes(entry) / _ARENA_UNIT_BYTES for entry in entries]) ** ARENA_POWER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,11 +75,14 @@ class Fit:
         model: conditioned on the measured networks.
         multiplier: half of a 95 % interval in the model's standard deviations.
         left_out_error: mean absolute relative error of the networks, each predicted from the others.
+        drift: how far the machine moved, relative: root mean square over the rounds of measuring of what the anchors'
+            median departed from their entries. Added to intervals as a standard deviation that all networks share.
     """
 
     model: BlockModel
     multiplier: float
     left_out_error: float
+    drift: float
 
     def coefficients(self) -> dict[str, Any]:
         """Return what was fitted, JSON values: deviations by block digest are relative."""
@@ -97,6 +101,7 @@ class Fit:
             "scales": {name: getattr(scales, name) for name in scales.__dataclass_fields__},
             "interval_multiplier": self.multiplier,
             "left_out_error": self.left_out_error,
+            "drift": self.drift,
             "effective_llc_bytes": self.model.physics.cache_bytes,
             "call_ms": self.model.physics.call_ms,
         }
@@ -151,7 +156,16 @@ def fit_networks(entries: Sequence[TableEntry], physics: Physics, networks: Sequ
         model=chosen.conditioned(counts, measured_ms),
         multiplier=conformal_multiplier(errors / deviations),
         left_out_error=float(np.mean(np.abs(errors) / measured_ms)),
+        drift=machine_drift(networks),
     )
+
+
+def machine_drift(networks: Sequence[MeasuredNetwork]) -> float:
+    """Return how far the machine moved while networks were measured (see ``Fit.drift``); 0 without anchors."""
+    rounds = itertools.zip_longest(*(network.drift for network in networks))
+    known = [[value for value in values if value is not None] for values in rounds]
+    medians = [float(np.median(values)) for values in known if values]
+    return math.sqrt(math.fsum((value - 1) ** 2 for value in medians) / len(medians)) if medians else 0.0
 
 
 def conformal_multiplier(scores: npt.NDArray[np.float64], coverage: float = 0.95) -> float:

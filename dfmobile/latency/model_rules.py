@@ -26,12 +26,14 @@ class BlockModelRule(PredictionRule):
     Args:
         model: over ``entries``.
         multiplier: half of a 95 % interval in standard deviations.
+        drift: standard deviation, relative, of a level that all networks share: the state of the machine.
     """
 
-    def __init__(self, model: BlockModel, multiplier: float) -> None:
+    def __init__(self, model: BlockModel, multiplier: float, drift: float = 0.0) -> None:
         self.entries = model.entries
         self.model = model
         self.multiplier = multiplier
+        self.drift = drift
         self._position = {entry.key: number for number, entry in enumerate(model.entries)}
         self._rows = [tuple(row) for row in model.feature_rows().tolist()]
 
@@ -62,7 +64,7 @@ class BlockModelRule(PredictionRule):
         design[:-2] = model.hot * np.bincount(blocks, minlength=len(rows))
         design[-2], design[-1] = share * extra, -(number - 1) * call_ms
         variance = max(0.0, float(design.dot(model.covariance).dot(design))) + (model.scales.noise * latency_ms) ** 2
-        half = self.multiplier * math.sqrt(variance)
+        half = math.hypot(self.multiplier * math.sqrt(variance), _Z_975 * self.drift * latency_ms)
         shares = [rows[block][0] + cold * rows[block][1] for block in blocks]
         rest = (latency_ms - math.fsum(shares)) / len(shares)
         interval = (max(0.0, latency_ms - half), latency_ms + half)
@@ -78,7 +80,8 @@ class BlockModelRule(PredictionRule):
 
     def intervals_ms(self, counts: Sums, latency_ms: npt.NDArray[np.float64]) -> Sums:
         """See base class."""
-        half = self.multiplier * self.model.standard_deviation(counts, latency_ms)
+        own = self.multiplier * self.model.standard_deviation(counts, latency_ms)
+        half = np.hypot(own, _Z_975 * self.drift * latency_ms)
         return np.stack([np.maximum(0.0, latency_ms - half), latency_ms + half], axis=1)
 
     def difference_half_widths_ms(self, left: Sums, right: Sums) -> npt.NDArray[np.float64]:
@@ -88,7 +91,8 @@ class BlockModelRule(PredictionRule):
         own = model.scales.noise**2 * (model.predict(left) ** 2 + model.predict(right) ** 2)
         # The same network twice differs by nothing at all.
         own[(left == right).all(axis=1)] = 0.0
-        found: npt.NDArray[np.float64] = self.multiplier * np.sqrt(shared + own)
+        level = self.drift * (model.predict(left) - model.predict(right))
+        found: npt.NDArray[np.float64] = np.hypot(self.multiplier * np.sqrt(shared + own), _Z_975 * level)
         return found
 
 
@@ -128,7 +132,8 @@ class CacheAwareRule(BlockModelRule):
 class CalibratedRule(BlockModelRule):
     """The cache-aware rule as a prior, corrected by networks of one space and input measured on the device.
 
-    Its interval is the posterior's, widened by what leaving out each measured network showed (see ``fit_calibration``).
+    Its interval is the posterior's, widened by what leaving out each measured network showed (``fit_networks``) and
+    by how far anchor blocks drifted meanwhile.
     """
 
     name = "calibrated"
@@ -144,7 +149,7 @@ class CalibratedRule(BlockModelRule):
         physics = physics_of(stored_working_set(table))
         self.calibration = calibration
         self.fit: Fit = fit_calibration(table, entries, physics, calibration)
-        super().__init__(self.fit.model, self.fit.multiplier)
+        super().__init__(self.fit.model, self.fit.multiplier, self.fit.drift)
 
     @classmethod
     def open_all(cls, table: LatencyTable, entries: Sequence[TableEntry]) -> list[PredictionRule]:

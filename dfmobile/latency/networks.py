@@ -15,7 +15,7 @@ from dfmobile.architecture import Network
 from dfmobile.errors import FileFormatError
 from dfmobile.latency.header import Text, damaged
 from dfmobile.latency.measurement import PassResult
-from dfmobile.latency.statistics import LatencyStatistics, summarise
+from dfmobile.latency.statistics import LatencyStatistics, quiet_latency, summarise
 from dfmobile.latency.table import LatencyTable
 
 PREFIX = "network "
@@ -51,7 +51,8 @@ class MeasuredNetwork:
         blocks: how often each block occurs, by digest of its key.
         passes: of the whole network.
         sessions: of each pass: number of the session in the table.
-        drift: of each pass: the anchor block measured before it, over that block's entry; None without one.
+        drift: of each pass: fastest run of the anchor block measured last, over that of a usual pass of its entry;
+            None without one.
         model_sha256: of each pass.
     """
 
@@ -85,26 +86,26 @@ class MeasuredNetwork:
 
     @property
     def quiet_ms(self) -> float:
-        """The undisturbed latency: the fastest run (see ``quiet_latency``)."""
-        return self.statistics.fastest_ms
+        """The undisturbed latency (see ``quiet_latency``)."""
+        return self.statistics.quiet_ms
 
     @property
-    def pass_quiet_ms(self) -> list[float]:
+    def pass_fastest_ms(self) -> list[float]:
         """Fastest run of each pass, in the order of measuring."""
         return [min(item.hot_ms) for item in self.passes]
 
     @property
     def gap(self) -> float:
         """How far the second fastest pass is above the fastest, relative; infinite for one pass."""
-        ordered = sorted(self.pass_quiet_ms)
+        ordered = sorted(self.pass_fastest_ms)
         return ordered[1] / ordered[0] - 1 if len(ordered) > 1 else math.inf
 
     def halves_ms(self) -> tuple[float, float] | None:
         """Return the undisturbed latency by the earlier and by the later passes alone; None below two passes."""
         if len(self.passes) < 2:
             return None
-        quiet, middle = self.pass_quiet_ms, len(self.passes) // 2
-        return min(quiet[:middle]), min(quiet[middle:])
+        samples, middle = [item.hot_ms for item in self.passes], len(self.passes) // 2
+        return quiet_latency(samples[:middle]), quiet_latency(samples[middle:])
 
     @property
     def document_name(self) -> str:
