@@ -151,6 +151,7 @@ def show(
     """Show a table: what it belongs to, how much it covers, its entries."""
     from dfmobile.latency.coverage import table_document
     from dfmobile.latency.table import LatencyTable
+    from dfmobile.latency.working_set import WorkingSet
 
     with LatencyTable.open(table) as opened:
         document = table_document(opened)
@@ -168,6 +169,14 @@ def show(
     for item in document["builds"]:
         typer.echo(
             f"{item['target']} at {item['input']}: {item['measured']} of {item['blocks']} {document['granularity']}s"
+        )
+    if document["working_set"] is not None:
+        typer.echo(WorkingSet.model_validate(document["working_set"]).text)
+    for item in document["calibrations"]:
+        error = 100 * item["coefficients"].get("left_out_error", float("nan"))
+        typer.echo(
+            f"calibrated: {len(item['networks'])} networks of {item['space']} at {item['input']} on "
+            f"{item['measured_utc'][:10]}, left out one by one within {error:.1f} % on average"
         )
     shown = Table("block", "shapes (C x H x W) and key")
     for title in ("hot ms", "± ms", "cold ms", "n", "passes"):

@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dfmobile.latency.calibration import stored_calibrations
 from dfmobile.latency.guards import guard_document
 from dfmobile.latency.header import Build
 from dfmobile.latency.table import LatencyTable
+from dfmobile.latency.working_set import stored_working_set
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def table_document(table: LatencyTable) -> dict[str, Any]:
     of all blocks asked for that have all their passes; ``builds`` has the details.
     """
     header, builds = table.header, table.builds()
+    working_set = stored_working_set(table)
     covered = [coverage(table, build) for build in builds]
     blocks = sum(item.blocks for item in covered)
     targets = [item.target for item in covered]
@@ -94,6 +97,17 @@ def table_document(table: LatencyTable) -> dict[str, Any]:
         "input": inputs[0] if len(inputs) == 1 else inputs,
         "coverage": sum(item.measured for item in covered) / blocks if blocks else 0.0,
         "builds": [item.to_dict() for item in covered],
+        "working_set": None if working_set is None else working_set.model_dump(mode="json"),
+        "calibrations": [
+            {
+                "space": item.space,
+                "input": f"{item.width}x{item.height}",
+                "networks": list(item.networks),
+                "coefficients": item.coefficients,
+                "measured_utc": item.measured_utc,
+            }
+            for item in stored_calibrations(table)
+        ],
         "entries": [
             {
                 "key": entry.key,
