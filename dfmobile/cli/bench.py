@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from dfmobile.cli.common import (
     handled,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from dfmobile.latency.backends.base import Backend
 
 
 def register(parent: typer.Typer) -> None:
@@ -31,16 +34,41 @@ def bench(
     backend: BackendOption = "litert",
     threads: ThreadsOption = 1,
     precision: PrecisionOption = "fp32",
-    passes: Annotated[int, typer.Option("--passes", min=1, max=1000, help="Fresh interpreters.")] = 5,
+    passes: Annotated[
+        int | None,
+        typer.Option("--passes", min=1, max=1000, help="Fresh interpreters; 5 where none of the next three."),
+    ] = None,
+    sustained: Annotated[
+        float | None,
+        typer.Option("--sustained", metavar="SECONDS", help="Steady state against the first minute (or tenth)."),
+    ] = None,
+    cadence: Annotated[
+        float | None,
+        typer.Option("--cadence", metavar="HZ", help="At a camera's pace, beside back-to-back runs."),
+    ] = None,
+    mlperf: Annotated[
+        bool, typer.Option("--mlperf", help="Single stream as MLPerf: 1,024 queries and 60 s at least, 90 % quantile.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Measure a model file end to end, on several fresh interpreters."""
+    """Measure a model file end to end, on several fresh interpreters; or one interpreter over time."""
     from dfmobile.devices.device import open_device
+    from dfmobile.errors import InputError
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.bench import BENCH_PROTOCOL, bench_model
 
+    given = {"--sustained": sustained is not None, "--cadence": cadence is not None, "--mlperf": mlperf}
+    modes = [name for name, is_given in given.items() if is_given]
+    if len(modes) > 1:
+        raise InputError(f"{' and '.join(modes)} exclude one another", hint="run one after the other")
+    if modes and passes is not None:
+        raise InputError(f"{modes[0]} keeps one interpreter running, so it takes no --passes")
+    passes = passes or BENCH_PROTOCOL.passes
     with open_device(device) as opened:
         runtime = open_backend(backend, opened, threads=threads, precision=precision)
+        if modes:
+            _bench_mode(model, runtime, sustained, cadence, json)
+            return
         protocol = dataclasses.replace(BENCH_PROTOCOL, passes=passes, threads=threads)
         result = bench_model(model, opened, runtime, protocol, precision=precision)
     if json:
@@ -54,3 +82,21 @@ def bench(
     typer.echo(f"ready after {result.init_ms:.1f} ms")
     if result.peak_memory_bytes is not None:
         typer.echo(f"peak memory {result.peak_memory_bytes / 1e6:.1f} MB")
+
+
+def _bench_mode(model: Path, backend: Backend, sustained: float | None, cadence: float | None, json: bool) -> None:
+    """Measure over time and print; MLPerf's scenario where neither time nor pace is given."""
+    from dfmobile.latency.bench_modes import bench_cadence, bench_mlperf, bench_sustained
+
+    if sustained is not None:
+        result = bench_sustained(model, backend, sustained)
+    elif cadence is not None:
+        result = bench_cadence(model, backend, cadence)
+    else:
+        result = bench_mlperf(model, backend)
+    if json:
+        print_json(result.to_dict())
+        return
+    typer.echo(f"{model} on {result.device} with {result.backend}, {backend.threads} thread(s), {backend.precision}")
+    for line in result.lines:
+        typer.echo(line)

@@ -120,7 +120,7 @@ def bench_models(
     missing = [job for job in jobs if job.id not in results]
     if missing:
         raise BackendError(f"backend {backend.name} gave no result for {missing[0].model_path}")
-    common = _provenance(backend, protocol)
+    common = {**bench_provenance(backend), "protocol": protocol.to_dict()}
     found = []
     for number, path in enumerate(paths):
         passes = [results[job.id] for job, which in zip(jobs, order, strict=True) if which == number]
@@ -148,7 +148,8 @@ def bench_models(
     return found
 
 
-def _provenance(backend: Backend, protocol: Protocol) -> dict[str, Any]:
+def bench_provenance(backend: Backend) -> dict[str, Any]:
+    """Return what all measurements of a backend share: tool, device, runtime, JSON values."""
     identity = backend.identity()
     return {
         "dfmobile": __version__,
@@ -162,6 +163,5 @@ def _provenance(backend: Backend, protocol: Protocol) -> dict[str, Any]:
         "precision": backend.precision,
         "threads": backend.threads,
         "affinity": backend.affinity(),
-        "protocol": protocol.to_dict(),
         "evidence": backend.evidence(),
     }

@@ -19,6 +19,7 @@ from dfmobile import registry
 from dfmobile.devices.device import Device
 from dfmobile.errors import InputError, PluginError
 from dfmobile.latency.measurement import PassResult, Protocol
+from dfmobile.latency.phases import Phase, PhasesResult
 
 GROUP = "dfmobile.backends"
 
@@ -148,6 +149,30 @@ class Backend(ABC):
         """
         del model_path, inputs
         return None
+
+    def run_phases(self, model_path: Path, phases: Sequence[Phase], purpose: str) -> PhasesResult:
+        """Load a model once and keep it running, phase after phase.
+
+        A capability that a backend may have or not; ``measure`` is what every backend has.
+
+        Args:
+            model_path: model file in the backend's ``model_format``.
+            phases: in order.
+            purpose: the user's option that needs it, for the message, e.g. ``--cadence``.
+
+        Returns:
+            One result a phase, in order.
+
+        Raises:
+            InputError: from a backend that cannot.
+            BackendError: if the model cannot be loaded or run; the message names the file.
+            DeviceError: if the device is gone.
+        """
+        del model_path, phases
+        raise InputError(
+            f"backend {self.name} cannot do {purpose}",
+            hint="backends that run inside this process can: litert, onnxruntime, tflite-runtime",
+        )
 
     def evidence(self) -> dict[str, Any]:
         """Return what else a reader of the measurements may want to know, constant for this object, JSON values."""

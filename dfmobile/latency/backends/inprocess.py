@@ -20,8 +20,10 @@ from dfmobile.errors import BackendError
 from dfmobile.graph import GraphBuilder
 from dfmobile.latency.backends.base import Backend, MeasureJob, ModelOutputs
 from dfmobile.latency.inprocess import CacheEvictor, call_overhead_ms, random_inputs, run_pass
+from dfmobile.latency.inprocess_phases import run_phases
 from dfmobile.latency.measurement import PassResult
 from dfmobile.latency.models import timing_model
+from dfmobile.latency.phases import Phase, PhasesResult
 from dfmobile.runtimes.base import Array, ModelRunner
 
 
@@ -90,6 +92,20 @@ class InProcessBackend(Backend):
         with _named(model_path), self.open_runner(model_path, self.threads) as runner:
             values = runner.run(inputs)
             return ModelOutputs(values, runner.output_steps())
+
+    def run_phases(self, model_path: Path, phases: Sequence[Phase], purpose: str) -> PhasesResult:
+        """See base class."""
+        del purpose
+        path = Path(model_path)
+        with _named(path):
+            return run_phases(
+                lambda: self.open_runner(path, self.threads),
+                phases,
+                lambda: read_conditions().to_dict(),
+                threads=self.threads,
+                input_shapes=self.input_shapes,
+                inspect=self.inspect,
+            )
 
     def evidence(self) -> dict[str, Any]:
         """See base class."""
