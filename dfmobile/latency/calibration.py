@@ -75,8 +75,8 @@ class Fit:
         model: conditioned on the measured networks.
         multiplier: half of a 95 % interval in the model's standard deviations.
         left_out_error: mean absolute relative error of the networks, each predicted from the others.
-        drift: how far the machine moved, relative: root mean square over the rounds of measuring of what the anchors'
-            median departed from their entries. Added to intervals as a standard deviation that all networks share.
+        drift: how far the machine moved, relative: in a usual round of measuring, what the anchors' median departed
+            from their entries. Added to intervals as a standard deviation that all networks share.
     """
 
     model: BlockModel
@@ -165,7 +165,7 @@ def machine_drift(networks: Sequence[MeasuredNetwork]) -> float:
     rounds = itertools.zip_longest(*(network.drift for network in networks))
     known = [[value for value in values if value is not None] for values in rounds]
     medians = [float(np.median(values)) for values in known if values]
-    return math.sqrt(math.fsum((value - 1) ** 2 for value in medians) / len(medians)) if medians else 0.0
+    return float(np.median([abs(value - 1) for value in medians])) if medians else 0.0
 
 
 def conformal_multiplier(scores: npt.NDArray[np.float64], coverage: float = 0.95) -> float:
