@@ -5,12 +5,14 @@ measures a few networks of the space end to end beside their prediction.
 
 Run: ``python benchmarks/lut_build.py [--space df] [--input 640x384] [--passes 3] [--networks 6] [-o TABLE.sqlite]``.
 The whole df space at 640x384 takes about 4 to 6 minutes on one core of a server, ``--space df-mini --input 32x32``
-takes 15 seconds. Run it on a quiet machine: blocks are timed by CPU time, but the build by the wall clock.
+takes 15 seconds. ``--half-width 0.03`` builds adaptively and says whether that took under 5 minutes. Run it on a quiet
+machine: blocks are timed by CPU time, but the build by the wall clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import os
 import platform
@@ -26,6 +28,7 @@ from dfmobile.devices.device import Device, open_device
 from dfmobile.devices.profile import summary
 from dfmobile.export.tflite import tflite_bytes
 from dfmobile.graph.fold import fold_batch_norm
+from dfmobile.latency.adaptive import ADAPTIVE_PROTOCOL, adaptive_target
 from dfmobile.latency.bench import BENCH_PROTOCOL, bench_models
 from dfmobile.latency.builder import BuildProgress, BuildReport, build_table
 from dfmobile.latency.measurement import Protocol
@@ -34,6 +37,7 @@ from dfmobile.latency.predictor import Predictor
 from dfmobile.latency.table import LatencyTable
 
 ALLOWED_RATIO, ALLOWED_MS_A_PASS = 1.3, 50.0
+ALLOWED_ADAPTIVE_S = 300.0
 
 
 def show_progress(step: BuildProgress) -> None:
@@ -67,6 +71,18 @@ def print_report(report: BuildReport, process_cpu_s: float) -> None:
     for clock, limit_s in (("wall clock", allowed_s), ("CPU time", allowed_cpu_s)):
         verdict = "kept" if report.wall_s <= limit_s else "MISSED"
         print(f"1.3 x kernels + 50 ms a pass   {limit_s:.1f} s by {clock}: {verdict}")
+
+
+def print_precision(report: BuildReport) -> None:
+    """Print what the guards did and, where a half-width was asked for, whether it is reached in the time allowed."""
+    for line in report.guards.lines:
+        print(line)
+    if report.guards.largest_drift is not None:
+        print(f"anchors                        {report.guards.anchors}, {100 * report.guards.largest_drift:.1f} % off")
+    if report.reached is not None:
+        print(report.reached.text)
+        verdict = "kept" if report.reached.done and report.wall_s <= ALLOWED_ADAPTIVE_S else "MISSED"
+        print(f"reached within {ALLOWED_ADAPTIVE_S:.0f} s           {verdict}: {report.wall_s:.0f} s")
 
 
 def networks_of(space: SearchSpace, width: int, height: int, predictor: Predictor, count: int) -> list[Network]:
@@ -107,8 +123,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="df")
     parser.add_argument("--input", default="640x384", help="width x height")
-    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--passes", type=int, help="default: 3, or 2 before --half-width")
     parser.add_argument("--networks", type=int, default=6, help="measured end to end; 0 for none")
+    parser.add_argument("--half-width", type=float, help="build adaptively to this share, e.g. 0.03")
+    parser.add_argument("--half-width-of", choices=("blocks", "networks"), default="blocks")
+    parser.add_argument("--time-budget", type=float, help="seconds, with --half-width")
     parser.add_argument("-o", "--output", type=Path, help="keep the table here; default: a temporary folder")
     options = parser.parse_args()
     width, height = (int(text) for text in options.input.split("x"))
@@ -117,10 +136,15 @@ def main() -> None:
     print(f"{platform.platform()}, load {os.getloadavg()[0]:.2f}; space {space.name} at {width}x{height}")
     with tempfile.TemporaryDirectory() as folder:
         path = options.output or Path(folder) / "table.sqlite"
-        protocol = Protocol(passes=options.passes)
+        target = adaptive_target(options.half_width, options.half_width_of, options.time_budget)
+        protocol = Protocol() if target is None else ADAPTIVE_PROTOCOL
+        protocol = dataclasses.replace(protocol, passes=options.passes or protocol.passes)
         cpu_before_s = time.process_time()
-        report = build_table(path, space, width, height, device, "litert", protocol, progress=show_progress)
+        report = build_table(
+            path, space, width, height, device, "litert", protocol, target=target, progress=show_progress
+        )
         print_report(report, time.process_time() - cpu_before_s)
+        print_precision(report)
         with LatencyTable.open(path) as table:
             print(f"runtime {table.header.runtime} {table.header.runtime_version}, 1 thread, fp32")
             predictor = Predictor(table)

@@ -26,6 +26,7 @@ from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.models import cheap_weights, timing_model
 from dfmobile.latency.output_check import compare_outputs
+from dfmobile.latency.phases import Phase, PhasesResult
 
 
 class BackendContract:
@@ -153,6 +154,31 @@ class BackendContract:
         close = getattr(results, "close", None)
         if close is not None:
             close()
+
+    def test_it_keeps_a_model_running_or_says_that_it_cannot(self, backend: Backend, model_path: Path) -> None:
+        """A capability: one result a phase, or an error that names the backend and the option."""
+        phases = [Phase("first", 0.0, 3), Phase("second", 0.02, 2, period_s=0.005)]
+        try:
+            result = backend.run_phases(model_path, phases, "--cadence")
+        except InputError as error:
+            said = str(error)
+        else:
+            self.check_phases(result)
+            return
+        assert backend.name in said
+        assert "--cadence" in said
+
+    def check_phases(self, result: PhasesResult) -> None:
+        """Check what three runs back to back and two paced ones left."""
+        assert [phase.name for phase in result.phases] == ["first", "second"]
+        assert result.phases[0].runs == 3
+        assert result.phases[1].runs >= 2
+        for phase in result.phases:
+            assert len(phase.start_s) == len(phase.wall_ms) == phase.runs
+            assert list(phase.start_s) == sorted(phase.start_s)
+            assert all(math.isfinite(value) and value > 0 for value in phase.wall_ms)
+            assert len(phase.cpu_ms) in (0, phase.runs)
+            assert len(phase.conditions) >= 2
 
     @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
     def test_a_truncated_model_is_refused_by_name(self, backend: Backend, model_path: Path, kept: float) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from latency_helpers import KnownBackend, build_mini, mini_network
+from latency_helpers import KnownBackend, build_mini, memory_folder, mini_network
 
 from dfmobile.architecture.spaces import open_space
 from dfmobile.devices.device import open_device
@@ -44,11 +41,9 @@ def build_space(path: Path, backend: KnownBackend, target: Target | None, **opti
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """In memory where there is such a folder: these tests record thousands of passes, each synchronised to the disk."""
-    memory = Path("/dev/shm")
-    usable = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**26
-    with tempfile.TemporaryDirectory(dir=memory if usable else None) as folder:
-        yield Path(folder)
+    """In memory: these tests record thousands of passes, each synchronised to the disk."""
+    with memory_folder() as folder:
+        yield folder
 
 
 def passes_of(path: Path) -> dict[str, int]:

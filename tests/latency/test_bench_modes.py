@@ -71,7 +71,9 @@ class SimulatedRunner(ModelRunner):
 class SimulatedBackend(KnownBackend):
     """Keeps simulated models running."""
 
-    def __init__(self, run_ms: Callable[[float], float], conditions: Callable[[float], dict[str, Any]] | None = None):
+    def __init__(
+        self, run_ms: Callable[[float], float], conditions: Callable[[float], dict[str, Any]] | None = None
+    ) -> None:
         super().__init__(open_device("local"))
         self.clocks = SimulatedTime()
         self.run_ms = run_ms
@@ -157,7 +159,7 @@ def test_very_many_runs_are_thinned_and_said_so(model: Path) -> None:
 
 def test_too_few_runs_to_compare_are_refused(model: Path) -> None:
     backend = SimulatedBackend(lambda now_s: 1.0 if now_s < 0.2 else 4000.0)
-    with pytest.raises(InputError, match="more seconds|too few"):
+    with pytest.raises(InputError, match="too few"):
         bench_sustained(model, backend, 3)
     for seconds in (0, -1, 1e9, float("nan")):
         with pytest.raises(InputError, match="--sustained"):

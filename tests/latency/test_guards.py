@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from latency_helpers import KnownBackend, build_mini, mini_network, result_of
+from latency_helpers import KnownBackend, build_mini, memory_folder, mini_network, result_of
 
 from dfmobile.architecture import PlacedBlock
 from dfmobile.architecture.spaces import open_space
@@ -25,6 +26,13 @@ from dfmobile.latency.rejected import parse_rejected, rejected_passes
 from dfmobile.latency.table import LatencyTable
 
 THREE = Protocol(passes=3, runs=2, cold_runs=1, warm_up_ms=0.0)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory: these tests record thousands of passes, each synchronised to the disk."""
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
