@@ -75,8 +75,8 @@ class Fit:
         model: conditioned on the measured networks.
         multiplier: half of a 95 % interval in the model's standard deviations.
         left_out_error: mean absolute relative error of the networks, each predicted from the others.
-        drift: how far the machine moved, relative: in a usual round of measuring, what the anchors' median departed
-            from their entries. Added to intervals as a standard deviation that all networks share.
+        drift: how far the machine moves, relative (see ``machine_drift``). Added to intervals as a standard deviation
+            that all networks share.
     """
 
     model: BlockModel
@@ -161,24 +161,35 @@ def fit_networks(entries: Sequence[TableEntry], physics: Physics, networks: Sequ
 
 
 def machine_drift(networks: Sequence[MeasuredNetwork]) -> float:
-    """Return how far the machine moved while networks were measured (see ``Fit.drift``); 0 without anchors."""
+    """Return how far the machine moves between measurements of the same thing, relative.
+
+    The larger of two: what the anchors' median departs from their entries in a usual round of measuring; and by how
+    much the same networks differ, on average, between the earlier and the later half of their passes. The first
+    knows how far the machine is from where the blocks were measured, the second how far it goes within minutes,
+    large networks (memory) included. 0 without anchors and with one pass a network.
+    """
     rounds = itertools.zip_longest(*(network.drift for network in networks))
     known = [[value for value in values if value is not None] for values in rounds]
-    medians = [float(np.median(values)) for values in known if values]
-    return float(np.median([abs(value - 1) for value in medians])) if medians else 0.0
+    departures = [abs(float(np.median(values)) - 1) for values in known if values]
+    halves = [pair for pair in (network.halves_ms() for network in networks) if pair is not None]
+    repeats = [abs(first / last - 1) for first, last in halves]
+    return max(
+        float(np.median(departures)) if departures else 0.0,
+        float(np.mean(repeats)) if repeats else 0.0,
+    )
 
 
 def conformal_multiplier(scores: npt.NDArray[np.float64], coverage: float = 0.95) -> float:
     """Return how many standard deviations an interval needs, from leave-one-out errors in standard deviations.
 
     The larger of two: the conformal quantile, the ceil((K + 1) coverage)-th smallest score (jackknife; Vovk et al.
-    2005; Barber et al. 2021), which assumes no distribution; and the normal quantile scaled by the root mean square
-    of the scores, with six more scores of 1 added so that few networks do not decide alone.
+    2005; Barber et al. 2021), which assumes no distribution; and the normal quantile, scaled up (never down: twenty
+    lucky networks prove little) by the root mean square of the scores with six more scores of 1 added.
     """
     count = len(scores)
     rank = min(count, math.ceil((count + 1) * coverage))
     conformal = float(np.sort(np.abs(scores))[rank - 1])
-    scaled = _Z_975 * math.sqrt((_PRIOR_SCORES + float(scores @ scores)) / (_PRIOR_SCORES + count))
+    scaled = _Z_975 * max(1.0, math.sqrt((_PRIOR_SCORES + float(scores @ scores)) / (_PRIOR_SCORES + count)))
     return max(conformal, scaled)
 
 
