@@ -202,6 +202,15 @@ def selected_networks(path: Path, space: SearchSpace, setting: Configuration, co
     return found
 
 
+def kept_selection(folder: Path, setting: Configuration, choose: Callable[[], list[str]]) -> list[str]:
+    """Return what an earlier sitting selected, else select and keep it."""
+    path = folder / f"{setting.name}.selected.json"
+    if not path.exists():
+        atomic_write(path, json.dumps(choose()))
+    found: list[str] = json.loads(path.read_text())
+    return found
+
+
 def compare(path: Path, setting: Configuration, found: Validation) -> dict[str, Array]:
     """Return every predictor's predictions of the fresh networks, by name."""
     with LatencyTable.open(path) as table:
@@ -266,7 +275,7 @@ def run(setting: Configuration, folder: Path, options: argparse.Namespace, telle
         fresh = validate_table(
             path, space, *size, backend, networks=count, latency_max_ms=setting.latency_max_ms, **arguments
         )
-        chosen = selected_networks(path, space, setting, options.selected)
+        chosen = kept_selection(folder, setting, lambda: selected_networks(path, space, setting, options.selected))
         selected = validate_table(path, space, *size, backend, encodings=chosen, **arguments) if chosen else None
         machine = summary(device.profile)
         identity = backend.identity()
@@ -315,7 +324,7 @@ def tables(folder: Path) -> str:
     lines = []
     machines = sorted({f"{item['machine']}; {item['platform']}" for item in documents})
     dates = sorted(item["date_utc"] for item in documents)
-    lines += [f"Measured {dates[0]} to {dates[-1]} UTC on {' / '.join(machines)}.", ""]
+    lines += [f"Evaluated {dates[0]} to {dates[-1]} UTC on {' / '.join(machines)}.", ""]
     head = (
         "| space, input | n | MAPE | bias | max | within 5 % | within 10 % | tau | in interval | noise floor | kept? |"
     )
