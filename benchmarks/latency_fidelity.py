@@ -187,8 +187,8 @@ def selected_networks(path: Path, space: SearchSpace, setting: Configuration, co
         np.concatenate([space.sample_rows(50_000, generator), space.spread_rows(150_000, generator)]), axis=0
     )
     latency_ms = predictor.predict_rows(space, rows, *size, skipped="infinite")
-    inside = latency_ms <= setting.latency_max_ms
-    rows, latency_ms = rows[inside], latency_ms[inside]
+    fast = latency_ms <= setting.latency_max_ms
+    rows, latency_ms = rows[fast], latency_ms[fast]
     macs = space.sums(rows, *size, {block.key: (float(block.macs),) for block in space.blocks(*size)})[:, 0]
     edges = np.geomspace(latency_ms.min(), latency_ms.max() * 1.0001, count + 1)
     found = []

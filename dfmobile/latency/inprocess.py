@@ -218,7 +218,8 @@ def call_overhead_ms(
 ) -> float:
     """Return the median time of calling a runtime from Python, from a model that computes next to nothing.
 
-    It is evidence for readers of a table, and is never subtracted: that was tried and predicts no better.
+    It is evidence for readers of a table. Rules that subtract calls use the table's own, measured through the backend
+    (``working_set``).
     """
     runner = open_runner()
     with runner:
