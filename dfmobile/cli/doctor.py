@@ -16,6 +16,7 @@ from dfmobile.cli.common import EXIT_FAILED, JsonOption, handled, one_line, prin
 _EXTRAS = {
     "onnx": (("onnx", "onnxruntime"), "export and check .onnx files"),
     "train": (("torch", "mlxtend"), "train architectures (search --evaluator training, quickstart)"),
+    "quantize": (("ai_edge_quantizer",), "write and measure static int8 models"),
 }
 
 
@@ -111,7 +112,7 @@ def _extra(name: str, modules: tuple[str, ...], purpose: str) -> Check:
     if missing:
         text = f"{', '.join(missing)} not installed: needed to {purpose}"
         return Check(f"extra {name}", "missing", text, f"python -m pip install 'dfmobile[{name}]'")
-    versions = ", ".join(f"{module} {importlib.metadata.version(module)}" for module in modules)
+    versions = ", ".join(f"{module} {importlib.metadata.version(module.replace('_', '-'))}" for module in modules)
     return Check(f"extra {name}", "ok", versions)
 
 
