@@ -183,6 +183,7 @@ def _fill(record: dict[str, Any], passes: Sequence[PassResult], header: dict[str
         "p5_ms": found.p5_ms,
         "p95_ms": found.p95_ms,
         "half_width_ms": found.half_width_ms,
+        "quiet_ms": found.quiet_ms,  # what rules other than "sum" predict: see latency.statistics
         "n": found.n,
         "passes": [item.to_dict() for item in passes],
         "protocol": protocol.to_dict(),
