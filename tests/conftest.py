@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from hypothesis import settings
 
 settings.register_profile("dfmobile", deadline=None)
 settings.load_profile("dfmobile")
+
+# A job that a shell starts in the background has Ctrl-C ignored, and so have all its children: tests that send one to
+# their own children need the default. (A handler of ours is the default again in a child.)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
