@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -43,6 +40,8 @@ def register(parent: typer.Typer) -> None:
 
 
 def _python() -> Check:
+    import platform
+
     text = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     return Check("python", "ok", text)
 
@@ -108,6 +107,9 @@ def _clock() -> Check:
 
 
 def _extra(name: str, modules: tuple[str, ...], purpose: str) -> Check:
+    import importlib.metadata
+    import importlib.util
+
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         text = f"{', '.join(missing)} not installed: needed to {purpose}"
