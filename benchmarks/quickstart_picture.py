@@ -32,7 +32,7 @@ def caption(folder: Path) -> str:
         f"`make quickstart` on {day}, {summary(load_profile(folder / 'device.yaml'))}, shared with other jobs: of "
         f"{result.total} architectures of `df-mini`, {len(result.evaluations)} were trained on MNIST-5k, "
         f"{result.pruned} were ruled out without a training, {len(result.boundary)} won. The winners' predictions "
-        f"were off by {statistics.fmean(errors):.1%} on average, {max(errors):.1%} at most, when they were measured end to end."
+        f"were off by {statistics.fmean(errors):.1%} on average, {max(errors):.1%} at most, when measured end to end."
     )
 
 
