@@ -29,7 +29,7 @@ def caption(folder: Path) -> str:
         if item["measured_ms"] is not None
     ]
     return (
-        f"`make quickstart` on {day}, {summary(load_profile(folder / 'device.yaml'))}, shared with other jobs: of "
+        f"`make quickstart` on {day}, {summary(load_profile(folder / 'device.yaml'))}: of "
         f"{result.total} architectures of `df-mini`, {len(result.evaluations)} were trained on MNIST-5k, "
         f"{result.pruned} were ruled out without a training, {len(result.boundary)} won. The winners' predictions "
         f"were off by {statistics.fmean(errors):.1%} on average, {max(errors):.1%} at most, when measured end to end."
