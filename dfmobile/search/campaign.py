@@ -111,14 +111,15 @@ def run_campaign(
     mode = open_mode(settings.mode)
     options = as_json(dict(evaluator_options), f"options of evaluator {evaluator_name!r}")
     width, height = settings.input_size or space.default_input
+    # All that can be refused is found out before the folder is touched: a refused search leaves nothing behind.
+    described = executor.submit(DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
+    predicted_ms = _predict(predictor, space, settings)
+    pruner = mode.pruner(space, predicted_ms, settings.latency_range)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, folder, "write") from error
     with FileLock(folder / STORE_NAME, "searching in"), CampaignStore(folder / STORE_NAME, create=True) as store:
-        described = executor.submit(DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
-        predicted_ms = _predict(predictor, space, settings)
-        pruner = mode.pruner(space, predicted_ms, settings.latency_range)
         identity = as_json(
             {
                 "space": {"name": space.name, "max_depth": space.max_depth, "architectures": len(predicted_ms)},

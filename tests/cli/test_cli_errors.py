@@ -95,6 +95,21 @@ def test_an_input_that_was_not_built_is_a_missing_block(table: Path) -> None:
     refused(run("predict", MINI, "--lut", table, "--input", "40x40"), "--input 40x40")
 
 
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--evaluator", "nothing"), "nothing"),
+        (("--evaluator", "analytic", "--option", "unknown=1"), "unknown"),
+        (("--evaluator", "analytic", "--mode", "certified"), "not available"),
+        (("--evaluator", "analytic"), "lacks"),
+    ],
+)
+def test_a_refused_search_leaves_no_folder(table: Path, tmp_path: Path, options: tuple[str, ...], word: str) -> None:
+    run_folder = tmp_path / "run"
+    refused(run("search", "--space", SPACE, "--lut", table, *options, "-o", run_folder), word)
+    assert not run_folder.exists()
+
+
 def damage_truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
