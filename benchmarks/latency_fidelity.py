@@ -39,7 +39,7 @@ from dfmobile.files import atomic_write
 from dfmobile.latency.agreement import Fraction, agreement
 from dfmobile.latency.backends.base import Backend, open_backend
 from dfmobile.latency.builder import BuildProgress, build_table
-from dfmobile.latency.calibrate import calibrate_table, measure_device
+from dfmobile.latency.calibrate import calibrate_table
 from dfmobile.latency.calibration import stored_calibrations
 from dfmobile.latency.measurement import Protocol
 from dfmobile.latency.network_runs import RunProgress
@@ -71,6 +71,7 @@ class Configuration:
         threads: of the runtime.
         latency_max_ms: networks up to here.
         networks: fresh ones in a full run.
+        table: name of the configuration into whose table its blocks are added; None: a table of its own.
     """
 
     space: str
@@ -81,6 +82,7 @@ class Configuration:
     threads: int = 1
     latency_max_ms: float = 60.0
     networks: int = 200
+    table: str | None = None
 
     @property
     def name(self) -> str:
@@ -90,13 +92,16 @@ class Configuration:
         return "-".join([*parts, *([f"{self.threads}threads"] if self.threads != 1 else [])])
 
 
+# A segmentation space has its backbones' blocks from their table, and adds its decoders'.
 CONFIGURATIONS = (
     Configuration("df", 640, 384),
-    Configuration("df", 224, 224),
-    Configuration("df-seg", 640, 384, latency_max_ms=100.0),
+    Configuration("df-seg", 640, 384, latency_max_ms=100.0, table="df-640x384"),
     Configuration("shuffle", 640, 384),
+    Configuration("df", 224, 224),
     Configuration("df", 224, 224, backend="onnxruntime", networks=60),
     Configuration("df", 224, 224, precision="int8", networks=60),
+    Configuration("shuffle-seg", 640, 384, table="shuffle-640x384"),
+    Configuration("df-bottleneck", 224, 224),
     Configuration("df", 224, 224, threads=2, networks=60),
 )
 
@@ -202,6 +207,22 @@ def selected_networks(path: Path, space: SearchSpace, setting: Configuration, co
     return found
 
 
+def recorded_keys(path: Path) -> set[str]:
+    """Return the keys of the blocks that a table has; none where there is no table yet."""
+    if not path.exists():
+        return set()
+    with LatencyTable.open(path) as table:
+        return {key for key, _ in table.recorded()}
+
+
+def kept_number(folder: Path, setting: Configuration, number: int) -> int:
+    """Return how many blocks all sittings together have added for a configuration, this one's included."""
+    path = folder / f"{setting.name}.blocks.json"
+    total = number + (json.loads(path.read_text()) if path.exists() else 0)
+    atomic_write(path, json.dumps(total))
+    return int(total)
+
+
 def kept_selection(folder: Path, setting: Configuration, choose: Callable[[], list[str]]) -> list[str]:
     """Return what an earlier sitting selected, else select and keep it."""
     path = folder / f"{setting.name}.selected.json"
@@ -242,7 +263,8 @@ def compare(path: Path, setting: Configuration, found: Validation) -> dict[str, 
 
 def run(setting: Configuration, folder: Path, options: argparse.Namespace, teller: Teller) -> None:
     """Measure one configuration and write its results."""
-    path = folder / f"{setting.name}.sqlite"
+    path = folder / f"{setting.table or setting.name}.sqlite"
+    known = recorded_keys(path)
     space = open_space(setting.space)
     count = min(setting.networks, options.networks)
     teller.title = setting.name
@@ -260,8 +282,8 @@ def run(setting: Configuration, folder: Path, options: argparse.Namespace, telle
             precision=setting.precision,
             latency_max_ms=setting.latency_max_ms,
             progress=teller.build,
+            measure_caches=True,
         )
-        measure_device(path, backend)
         calibrated = calibrate_table(
             path,
             space,
@@ -290,6 +312,7 @@ def run(setting: Configuration, folder: Path, options: argparse.Namespace, telle
         "load": os.getloadavg(),
         "runtime": f"{identity.name} {identity.version}",
         "blocks": report.coverage.blocks,
+        "new_blocks": kept_number(folder, setting, len(recorded_keys(path) - known)),
         "skipped": report.coverage.skipped,
         "calibration_networks": len(calibrated.calibration.networks),
         "working_set": None if calibrated.working_set is None else calibrated.working_set.text,

@@ -84,8 +84,9 @@ def build(
     from dfmobile.latency.adaptive import ADAPTIVE_PROTOCOL, adaptive_target
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.builder import BuildProgress, build_table
-    from dfmobile.latency.calibrate import measure_device
     from dfmobile.latency.measurement import Protocol
+    from dfmobile.latency.table import LatencyTable
+    from dfmobile.latency.working_set import stored_working_set
 
     target = adaptive_target(half_width, half_width_of, time_budget)
     protocol = Protocol() if target is None else ADAPTIVE_PROTOCOL
@@ -127,8 +128,11 @@ def build(
             latency_max_ms=latency_max,
             target=target,
             progress=progress,
+            measure_caches=True,
+            tell=say,
         )
-        working_set = measure_device(output, runtime, say)
+    with LatencyTable.open(output) as table:
+        working_set = stored_working_set(table)
     if json:
         document = None if working_set is None else working_set.model_dump(mode="json")
         print_json({**report.to_dict(), "working_set": document})

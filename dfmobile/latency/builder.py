@@ -25,6 +25,7 @@ from dfmobile.latency.measurement import Protocol
 from dfmobile.latency.models import ModelFolder
 from dfmobile.latency.sitting import BuildProgress, Sitting
 from dfmobile.latency.table import LatencyTable
+from dfmobile.latency.working_set import ensure_working_set, eviction_bytes, stored_working_set
 
 __all__ = ["BuildProgress", "BuildReport", "build_table"]
 
@@ -116,6 +117,8 @@ def build_table(
     target: Target | None = None,
     seed: int = 0,
     progress: Callable[[BuildProgress], None] | None = None,
+    measure_caches: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> BuildReport:
     """Measure what a table lacks of a space or network; run again, it goes on where it was stopped in any way.
 
@@ -132,6 +135,9 @@ def build_table(
         target: go on after the first passes until this is reached, or its time is used; None: do not.
         seed: of the order of measuring.
         progress: called before the first pass and after each.
+        measure_caches: first measure how much the device's caches keep, where the table lacks it (CPUs; see
+            ``working_set``): rule ``cache-aware`` needs it, and cold runs evict just that much.
+        tell: told a line now and then.
 
     Raises:
         InputError: if the table belongs to another device, backend, version, precision, threads or affinity.
@@ -158,6 +164,9 @@ def build_table(
     )
     with FileLock(path, "building the table"), _open_or_create(path, backend) as table:
         table.note_build(build)
+        caches = measure_caches and backend.processor == "cpu"
+        working_set = ensure_working_set(table, backend, tell) if caches else stored_working_set(table)
+        protocol = dataclasses.replace(protocol, evict_bytes=eviction_bytes(working_set, device.profile))
         folder = path.with_name(f".{path.name}.models")
         with ModelFolder(folder, backend.model_format, backend.file_precision) as models:
             sitting = Sitting(table, backend, protocol, build, {block.key: block for block in blocks}, models, seed)

@@ -18,25 +18,24 @@ import numpy.typing as npt
 
 from dfmobile.devices.profile import DeviceProfile
 from dfmobile.errors import BackendError
-from dfmobile.latency.measurement import Clock, PassResult, Protocol
+from dfmobile.latency.measurement import MAX_EVICTION_BYTES, Clock, PassResult, Protocol
 from dfmobile.runtimes.base import Array, ModelRunner
 
 RunnerT = TypeVar("RunnerT", bound=ModelRunner)
 
 KEPT_WARM_UP_RUNS = 32
 DEFAULT_LAST_LEVEL_CACHE_BYTES = 32 * 2**20
-MAX_EVICTION_BYTES = 512 * 2**20
 _POOL_SIZE = 1_000_003  # prime: tiled values repeat at no power of two
 
 
 class CacheEvictor:
-    """Drives a device's caches full of something else, by writing a buffer of twice the last-level cache.
+    """Drives a device's caches full of something else, by writing a buffer.
 
     Args:
         profile: device profile, for the size of the cache.
 
     Attributes:
-        buffer_bytes: size of the buffer.
+        default_bytes: twice the last-level cache: what is written where a protocol does not say.
         source: where the cache size is from, for the record.
     """
 
@@ -44,14 +43,19 @@ class CacheEvictor:
         sizes = [(cache.level, cache.size_bytes) for cache in profile.caches if cache.size_bytes]
         level, size = max(sizes, default=(0, DEFAULT_LAST_LEVEL_CACHE_BYTES))
         self.source = f"twice the L{level} of the device profile" if sizes else "default: cache size unknown"
-        self.buffer_bytes = min(MAX_EVICTION_BYTES, 2 * size)
-        self._buffer: npt.NDArray[np.int64] | None = None
+        self.default_bytes = min(MAX_EVICTION_BYTES, 2 * size)
+        self._buffer: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
-    def evict(self) -> None:
-        """Touch and dirty every cache line of the buffer."""
-        if self._buffer is None:
-            self._buffer = np.ones(self.buffer_bytes // 8, np.int64)
-        self._buffer += 1
+    def evict(self, size_bytes: int | None = None) -> None:
+        """Touch and dirty every cache line of a buffer.
+
+        Args:
+            size_bytes: of the buffer; None for the default.
+        """
+        length = -(-(self.default_bytes if size_bytes is None else size_bytes) // 8)
+        if len(self._buffer) < length:
+            self._buffer = np.ones(length, np.int64)
+        self._buffer[:length] += 1
 
 
 @lru_cache(maxsize=2)
@@ -147,7 +151,7 @@ def run_pass(
             if not all(np.isfinite(output).all() for output in outputs):
                 raise BackendError("the model returned values that are not finite", hint="its weights are damaged")
             for _ in range(protocol.cold_runs_for(fastest)):
-                evictor.evict()
+                evictor.evict(protocol.evict_bytes)
                 runner.set_inputs(inputs)
                 cold.append(watch.time_ms(runner.invoke))
     return PassResult(

@@ -20,6 +20,7 @@ from dfmobile.errors import FileFormatError, InputError
 Clock = Literal["thread-cpu", "wall"]
 MAX_SAMPLES = 100_000
 MAX_SAMPLE_MS = 3_600_000.0
+MAX_EVICTION_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Protocol:
         hot_budget_ms: between the two, as many runs as fit in this time.
         cold_runs: runs with evicted caches, at most; 0 for none.
         cold_budget_ms: as many cold runs as fit in this time, but one at least.
+        evict_bytes: before a cold run, drive out what lies in this much cache; None: twice the last-level cache of the
+            device profile.
         min_warm_up_runs: runs before the first that counts, at least.
         warm_up_ms: warm up for this long at least, then until steady.
         warm_up_limit_ms: give up waiting for a steady state after this long (recorded as not steady).
@@ -49,6 +52,7 @@ class Protocol:
     hot_budget_ms: float = 500.0
     cold_runs: int = 3
     cold_budget_ms: float = 150.0
+    evict_bytes: int | None = None
     min_warm_up_runs: int = 2
     warm_up_ms: float = 30.0
     warm_up_limit_ms: float = 300.0
@@ -71,6 +75,8 @@ class Protocol:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be 0 to {MAX_SAMPLE_MS:.0f} ms")
         if not 1.0 < self.steady_ratio < 100.0:
             raise InputError(f"steady_ratio is {self.steady_ratio}, it must be above 1")
+        if self.evict_bytes is not None and not 1 <= self.evict_bytes <= MAX_EVICTION_BYTES:
+            raise InputError(f"evict_bytes is {self.evict_bytes}, it must be 1 to {MAX_EVICTION_BYTES}")
         if self.stop_above_ms is not None and not 0 < self.stop_above_ms <= MAX_SAMPLE_MS:
             raise InputError(f"a latency limit of {self.stop_above_ms} ms is not a positive time")
 

@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dfmobile.devices.profile import DeviceProfile
 from dfmobile.errors import BackendError
 from dfmobile.graph import Graph, GraphBuilder
 from dfmobile.graph.cost import FLOAT32_BYTES, params
 from dfmobile.latency.backends.base import Backend, MeasureJob
 from dfmobile.latency.header import Text, damaged
-from dfmobile.latency.measurement import MAX_SAMPLE_MS, PassResult, Protocol
+from dfmobile.latency.measurement import MAX_EVICTION_BYTES, MAX_SAMPLE_MS, PassResult, Protocol
 from dfmobile.latency.models import ModelFolder
 from dfmobile.latency.provenance import session_provenance, utc_now
 from dfmobile.latency.statistics import quiet_latency
@@ -43,6 +44,8 @@ _SWEEP = (
 _LEAST_SWEEP_BYTES, _MOST_SWEEP_BYTES = 16 * 2**20, 128 * 2**20
 _PLATEAU_BYTES = 0.9e6  # below, calls and short loops count for more than bytes
 _LEAST_STEP = 1.15
+# A buffer of a cache's size leaves lines behind, since replacement is not strictly least-recent; four times does not.
+_EVICTION_FACTOR, _LEAST_EVICTION_BYTES = 4, 4 * 2**20
 
 
 class _Point(BaseModel):
@@ -86,6 +89,26 @@ class WorkingSet(BaseModel):
         return (
             f"effective last-level cache {self.effective_llc_bytes / 1e6:.1f} MB (memory {ratio:.1f}x slower); {call}"
         )
+
+
+def eviction_bytes(working_set: WorkingSet | None, profile: DeviceProfile) -> int | None:
+    """Return how much to write before a cold run, so that weights lie where they do in a network that is too large.
+
+    That is beyond the *effective* last-level cache, and no further: behind it there may be another one (a server's L3
+    of hundreds of megabytes) from which networks of any usual size still read.
+
+    Args:
+        working_set: of the device.
+        profile: of the device: twice its last-level cache is the most.
+
+    Returns:
+        Bytes; None for twice the last-level cache: where there is no working set, or no step in it.
+    """
+    if working_set is None or working_set.effective_llc_bytes is None:
+        return None
+    nominal = max((cache.size_bytes or 0 for cache in profile.caches), default=0)
+    most = min(MAX_EVICTION_BYTES, 2 * nominal or MAX_EVICTION_BYTES)
+    return min(most, max(_LEAST_EVICTION_BYTES, round(_EVICTION_FACTOR * working_set.effective_llc_bytes)))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class TestLiteRTBackend(BackendContract):
     def test_the_cost_of_a_call_is_known(self, backend: Backend) -> None:
         evidence = backend.evidence()
         assert 0 < evidence["call_overhead_ms"] < 10
-        assert evidence["eviction_bytes"] > 0
+        assert evidence["default_eviction_bytes"] > 0
 
     def test_a_job_for_other_threads_is_refused(self, backend: Backend, model_path: Path) -> None:
         job = MeasureJob("a", model_path, dataclasses.replace(self.protocol, threads=2))

@@ -111,7 +111,7 @@ class InProcessBackend(Backend):
         """See base class."""
         return {
             "call_overhead_ms": self._call_overhead_ms,
-            "eviction_bytes": self._evictor.buffer_bytes,
+            "default_eviction_bytes": self._evictor.default_bytes,
             "eviction_source": self._evictor.source,
         }
 
