@@ -98,6 +98,10 @@ class PlacedBlock:
         return f"{self.kind} {inputs} -> {output} ({self.digest})"
 
 
+# Networks of one space share most of their blocks, and with them what a block has worked out once: key, graph, kind.
+_placed = lru_cache(maxsize=65536)(PlacedBlock)
+
+
 @dataclass(frozen=True)
 class Network:
     """An architecture at an input size.
@@ -108,7 +112,6 @@ class Network:
         height: of the image, pixels.
         batch: images at once.
         blocks: in execution order.
-        graph: the whole in its training form; input value ``image`` ``[N, C, H, W]``.
     """
 
     architecture: Architecture
@@ -116,7 +119,19 @@ class Network:
     height: int
     batch: int
     blocks: tuple[PlacedBlock, ...]
-    graph: Graph
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The whole in its training form; input value ``image`` ``[N, C, H, W]``.
+
+        Made when it is first asked for: predicting a network needs its blocks' keys only.
+        """
+        builder = GraphBuilder()
+        values = {IMAGE: builder.input(IMAGE, self.input_shape)}
+        for placed in self.blocks:
+            inputs = [values[source] for source in placed.sources]
+            values[placed.name] = placed.block.emit(builder, placed.name, *inputs)
+        return builder.build(values[self.blocks[-1].name])
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -126,12 +141,12 @@ class Network:
     @property
     def input_shape(self) -> Shape:
         """``[N, C, H, W]``."""
-        return self.graph.inputs[0][1]
+        return self.batch, self.architecture.in_channels, self.height, self.width
 
     @property
     def output_shape(self) -> Shape:
         """``[N, classes]`` or ``[N, classes, H, W]``."""
-        return self.graph.shapes[self.graph.outputs[0]]
+        return self.blocks[-1].output_shape
 
     @cached_property
     def cost(self) -> cost.Cost:
@@ -251,12 +266,10 @@ def build(architecture: Architecture, width: int, height: int, batch: int = 1) -
         InputError: if the size is not a multiple of the architecture's total stride.
     """
     check_input(architecture, width, height)
-    builder = GraphBuilder()
-    values = {IMAGE: builder.input(IMAGE, (batch, architecture.in_channels, height, width))}
+    shapes: dict[str, Shape] = {IMAGE: (batch, architecture.in_channels, height, width)}
     placed = []
-    value = IMAGE
     for name, block, sources in plan(architecture):
-        inputs = [values[source] for source in sources]
-        placed.append(PlacedBlock(name, block, sources, tuple(builder.shape(item) for item in inputs)))
-        value = values[name] = block.emit(builder, name, *inputs)
-    return Network(architecture, width, height, batch, tuple(placed), builder.build(value))
+        here = _placed(name, block, sources, tuple([shapes[source] for source in sources]))
+        shapes[name] = here.output_shape
+        placed.append(here)
+    return Network(architecture, width, height, batch, tuple(placed))
