@@ -4,8 +4,9 @@ A network whose blocks occur ``n_b`` times takes::
 
     y = sum_b n_b h_b (1 + d_b)  +  (1 + g) f(F) sum_b n_b c_b  -  (1 + k) (N - 1) o      with noise sigma y
 
-``h_b``: a block's undisturbed hot time; ``c_b``: what evicted caches add to it; ``F``: the network's footprint, and
-``f(F) = min(1, F / L)`` with ``L`` the effective last-level cache; ``o``: a call of the runtime, ``N``: blocks. The
+``h_b``: a block's undisturbed hot time; ``c_b``: what evicted caches add to it, less what they add to a call of the
+runtime that computes nothing; ``F``: the network's footprint, and ``f`` the measured curve of what a working set of
+that size pays (``cache_curve``); ``o``: a call of the runtime, ``N``: blocks. The
 deviations ``d_b`` (a block in a network is not quite what it is alone: caches, layouts, fusion, and its own
 measurement error) are a Gaussian process over blocks: one part common to all, one smooth in what a block does (kind,
 work, weights, resolution), one of each block alone. ``g`` and ``k`` are Gaussian. So ``y`` is Gaussian, networks that
@@ -24,6 +25,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from dfmobile.latency.cache_curve import CacheCurve
 from dfmobile.latency.table import TableEntry
 
 Array = npt.NDArray[np.float64]
@@ -60,12 +62,14 @@ class Physics:
     """What the device was measured to do.
 
     Attributes:
-        cache_bytes: effective last-level cache; None: the cold term is left out.
+        curve: share of the cold time that a working set pays; None: the cold term is left out.
         call_ms: one call of the runtime; 0 where it was not measured.
+        cold_call_ms: what evicted caches add to a call.
     """
 
-    cache_bytes: float | None
+    curve: CacheCurve | None
     call_ms: float
+    cold_call_ms: float = 0.0
 
 
 class BlockModel:
@@ -83,7 +87,9 @@ class BlockModel:
         self.scales = scales or Scales()
         self.hot = np.array([entry.hot.quiet_ms for entry in entries])
         cold = np.array([entry.cold.quiet_ms if entry.cold else entry.hot.quiet_ms for entry in entries])
-        self.extra: Array = np.maximum(0.0, cold - self.hot) if physics.cache_bytes else np.zeros(len(self.hot))
+        self.extra: Array = np.maximum(0.0, cold - self.hot - physics.cold_call_ms)
+        if physics.curve is None:
+            self.extra[:] = 0.0
         self.weights = np.array([float(entry.weight_bytes) for entry in entries])
         self.arena_power = np.array([arena_bytes(entry) / _ARENA_UNIT_BYTES for entry in entries]) ** ARENA_POWER
         self.deviation: Array = np.zeros(len(self.hot))
@@ -108,18 +114,15 @@ class BlockModel:
 
     def cached_share(self, weight_bytes: Array, arena_power: Array) -> Array:
         """Return f: the share of the cold time that a network pays, by its footprint."""
-        if self.physics.cache_bytes is None:
+        if self.physics.curve is None:
             return np.zeros(len(weight_bytes))
-        footprint = weight_bytes + _ARENA_UNIT_BYTES * arena_power ** (1 / ARENA_POWER)
-        found: Array = np.minimum(1.0, footprint / self.physics.cache_bytes)
-        return found
+        return self.physics.curve.at(weight_bytes + _ARENA_UNIT_BYTES * arena_power ** (1 / ARENA_POWER))
 
     def cached_share_of(self, weight_bytes: float, arena_power: float) -> float:
         """Return f for one network."""
-        if self.physics.cache_bytes is None:
+        if self.physics.curve is None:
             return 0.0
-        footprint = weight_bytes + _ARENA_UNIT_BYTES * arena_power ** (1 / ARENA_POWER)
-        return float(min(1.0, footprint / self.physics.cache_bytes))
+        return self.physics.curve.at_one(weight_bytes + _ARENA_UNIT_BYTES * arena_power ** (1 / ARENA_POWER))
 
     def predict(self, counts: Array) -> Array:
         """Return latencies in ms, ``[R]``."""

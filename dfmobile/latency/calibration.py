@@ -102,8 +102,8 @@ class Fit:
             "interval_multiplier": self.multiplier,
             "left_out_error": self.left_out_error,
             "drift": self.drift,
-            "effective_llc_bytes": self.model.physics.cache_bytes,
             "call_ms": self.model.physics.call_ms,
+            "cold_call_ms": self.model.physics.cold_call_ms,
         }
 
 

@@ -100,7 +100,7 @@ def physics_of(working_set: WorkingSet | None) -> Physics:
     """Return what a table knows of its device; without a working set no cold term and no call."""
     if working_set is None:
         return Physics(None, 0.0)
-    return Physics(working_set.effective_llc_bytes, working_set.call_overhead_ms)
+    return Physics(working_set.curve, working_set.call_overhead_ms, working_set.cold_call_ms)
 
 
 @register_rule

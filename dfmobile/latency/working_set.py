@@ -5,7 +5,11 @@ weights are still there at the next inference. What counts is measured through t
 drives: a chain of fully connected layers reads every weight once a run, so its time a byte is flat while the weights
 stay in the cache, flat again when all come from memory, and in between lies the *effective* last-level cache.
 
+The same sweep gives the *curve*: which share of the weights comes from memory at each working set.
+
 A model of one ReLU on one number costs nothing but the call: each block measured alone pays it, a network pays it once.
+It is measured with evicted caches too: what the runtime itself pays then is no part of a block's cold time that a
+network would pay for each of its blocks.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from dfmobile.errors import BackendError
 from dfmobile.graph import Graph, GraphBuilder
 from dfmobile.graph.cost import FLOAT32_BYTES, params
 from dfmobile.latency.backends.base import Backend, MeasureJob
+from dfmobile.latency.cache_curve import CacheCurve, curve_of, non_decreasing
 from dfmobile.latency.header import Text, damaged
 from dfmobile.latency.measurement import MAX_EVICTION_BYTES, MAX_SAMPLE_MS, PassResult, Protocol
 from dfmobile.latency.models import ModelFolder
@@ -34,15 +39,16 @@ from dfmobile.latency.table import LatencyTable
 
 DOCUMENT = "working-set"
 SWEEP_PROTOCOL = Protocol(
-    passes=2, runs=20, min_runs=5, hot_budget_ms=60.0, cold_runs=0, min_warm_up_runs=3, warm_up_ms=10.0
+    passes=3, runs=20, min_runs=5, hot_budget_ms=60.0, cold_runs=0, min_warm_up_runs=3, warm_up_ms=10.0
 )
+_COLD_CALL_PROTOCOL = Protocol(passes=3, runs=10, cold_runs=5, cold_budget_ms=1.0, warm_up_ms=10.0)
 # Channels and layers of each model of the sweep: float32 weights of 0.26 MB to 134 MB.
 _SWEEP = (
-    (256, 1), (512, 1), (512, 2), (512, 3), (1024, 1), (512, 6), (1024, 2), (1024, 3), (1024, 4), (1024, 5),
-    (1024, 6), (1024, 8), (1024, 12), (1024, 16), (1024, 24), (1024, 32),
+    (256, 1), (384, 1), (512, 1), (640, 1), (512, 2), (800, 1), (512, 3), (1024, 1), (512, 6), (1024, 2), (1024, 3),
+    (1024, 4), (1024, 5), (1024, 6), (1024, 8), (1024, 12), (1024, 16), (1024, 24), (1024, 32),
 )  # fmt: skip
 _LEAST_SWEEP_BYTES, _MOST_SWEEP_BYTES = 16 * 2**20, 128 * 2**20
-_PLATEAU_BYTES = 0.9e6  # below, calls and short loops count for more than bytes
+_PLATEAU_BYTES = 0.5e6  # below, calls and short loops count for more than bytes
 _LEAST_STEP = 1.15
 # A buffer of a cache's size leaves lines behind, since replacement is not strictly least-recent; four times does not.
 _EVICTION_FACTOR, _LEAST_EVICTION_BYTES = 4, 4 * 2**20
@@ -62,6 +68,7 @@ class WorkingSet(BaseModel):
         effective_llc_bytes: footprint at which half of the weights come from memory; None where the time a byte does
             not rise by ``_LEAST_STEP``: then memory is no slower than caches for this runtime, or the sweep too small.
         call_overhead_ms: one call of the runtime.
+        cold_call_ms: what evicted caches add to it; 0 in tables of earlier versions, which did not measure it.
         points: the sweep: weights, and the undisturbed time of a run.
         fast_ms_per_mb: time a megabyte while all weights stay in caches.
         slow_ms_per_mb: time a megabyte when all come from memory.
@@ -73,11 +80,21 @@ class WorkingSet(BaseModel):
 
     effective_llc_bytes: Annotated[float, Field(gt=0, le=2**40)] | None
     call_overhead_ms: Annotated[float, Field(ge=0, le=1000)]
+    cold_call_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
     points: Annotated[list[_Point], Field(min_length=1, max_length=1000)]
     fast_ms_per_mb: Annotated[float, Field(gt=0, le=MAX_SAMPLE_MS)]
     slow_ms_per_mb: Annotated[float, Field(gt=0, le=MAX_SAMPLE_MS)]
     measured_utc: Text
     session: Annotated[int, Field(ge=1)]
+
+    @property
+    def curve(self) -> CacheCurve | None:
+        """Share of the cold time that a working set pays; None where there is no step from cache to memory."""
+        if self.effective_llc_bytes is None:
+            return None
+        points = sorted((point.weight_bytes, point.hot_ms - self.call_overhead_ms) for point in self.points)
+        sizes, rates = rates_of([size for size, _ in points], [time_ms for _, time_ms in points])
+        return curve_of(sizes, rates, self.fast_ms_per_mb, self.slow_ms_per_mb) if len(sizes) else None
 
     @property
     def text(self) -> str:
@@ -186,7 +203,7 @@ def measure_working_set(table: LatencyTable, backend: Backend) -> WorkingSet:
     times = [quiet_latency([item.hot_ms for item in found]) for found in passes]
     sizes = [FLOAT32_BYTES * params(model.graph) for model in models[1:]]
     effective, fast, slow = effective_cache_bytes(sizes, [time - times[0] for time in times[1:]])
-    return WorkingSet(
+    found = WorkingSet(
         effective_llc_bytes=effective,
         call_overhead_ms=times[0],
         points=[_Point(weight_bytes=size, hot_ms=time) for size, time in zip(sizes, times[1:], strict=True)],
@@ -195,6 +212,26 @@ def measure_working_set(table: LatencyTable, backend: Backend) -> WorkingSet:
         measured_utc=utc_now(),
         session=table.start_session(session_provenance(backend, protocol, 0)),
     )
+    if effective is None:
+        return found
+    return found.model_copy(update={"cold_call_ms": _cold_call_ms(table, backend, found)})
+
+
+def _cold_call_ms(table: LatencyTable, backend: Backend, found: WorkingSet) -> float:
+    """Return what evicted caches add to a call that computes nothing; 0 from backends that have no cold runs."""
+    protocol = dataclasses.replace(
+        _COLD_CALL_PROTOCOL,
+        threads=backend.threads,
+        evict_bytes=eviction_bytes(found, backend.device.profile),
+    )
+    with ModelFolder(
+        table.path.with_name(f".{table.path.name}.sweep"), backend.model_format, backend.file_precision
+    ) as folder:
+        model = folder.model(_null_model()).path
+        jobs = [MeasureJob(f"cold-call-{turn}", model, protocol) for turn in range(protocol.passes)]
+        passes = [result for _, result in backend.measure(jobs)]
+    added = [float(np.median(item.cold_ms)) - min(item.hot_ms) for item in passes if item.cold_ms]
+    return max(0.0, float(np.median(added))) if added else 0.0
 
 
 def effective_cache_bytes(sizes: Sequence[int], times_ms: Sequence[float]) -> tuple[float | None, float, float]:
@@ -210,12 +247,10 @@ def effective_cache_bytes(sizes: Sequence[int], times_ms: Sequence[float]) -> tu
     Returns:
         (bytes, or None where there is no step; fast; slow).
     """
-    kept = [(size, time) for size, time in zip(sizes, times_ms, strict=True) if size >= _PLATEAU_BYTES and time > 0]
-    if len(kept) < 3:
+    size, rate = rates_of(sizes, times_ms)
+    if len(rate) < 3:
         raise BackendError("the working-set sweep gave too few usable sizes", hint="run the command again")
-    size = np.array([item[0] for item in kept], np.float64)
-    rate = non_decreasing(np.array([1e6 * time / bytes_ for bytes_, time in kept]))
-    fast, slow = float(np.median(rate[:3])), float(np.median(rate[-3:]))
+    fast, slow = float(rate[0]), float(np.median(rate[-3:]))
     if slow < _LEAST_STEP * fast:
         return None, fast, slow
     level = math.sqrt(fast * slow)
@@ -227,17 +262,18 @@ def effective_cache_bytes(sizes: Sequence[int], times_ms: Sequence[float]) -> tu
     return float(size[above - 1] * (size[above] / size[above - 1]) ** share), fast, slow
 
 
-def non_decreasing(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the least-squares non-decreasing fit (pool adjacent violators, Ayer et al. 1955)."""
-    pools: list[list[float]] = []  # mean, count
-    for value in values:
-        pools.append([float(value), 1.0])
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            mean, count = pools.pop()
-            before = pools[-1]
-            before[0] = (before[0] * before[1] + mean * count) / (before[1] + count)
-            before[1] += count
-    return np.repeat([pool[0] for pool in pools], [int(pool[1]) for pool in pools])
+def rates_of(
+    sizes: Sequence[float], times_ms: Sequence[float]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the working sets that are large enough to tell, and ms a megabyte of each, made non-decreasing.
+
+    Args:
+        sizes: bytes, ascending.
+        times_ms: of one run, without the call.
+    """
+    pairs = [(size, time) for size, time in zip(sizes, times_ms, strict=True) if size >= _PLATEAU_BYTES and time > 0]
+    size = np.array([item for item, _ in pairs], np.float64)
+    return size, non_decreasing(np.array([1e6 * time / item for item, time in pairs]))
 
 
 def _sizes(backend: Backend) -> list[tuple[int, int]]:

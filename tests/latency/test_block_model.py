@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from latency_helpers import result_of
 
 from dfmobile.latency.block_model import BlockModel, Physics, Scales, block_similarity, choose_scales
+from dfmobile.latency.cache_curve import CacheCurve
 from dfmobile.latency.calibration import Fit, conformal_multiplier, fit_networks
 from dfmobile.latency.entries import TableEntry
 from dfmobile.latency.measurement import PassResult
@@ -56,12 +57,13 @@ def some_counts(generator: np.random.Generator, networks: int, blocks: int) -> n
 
 
 BLOCKS = 12
+CURVE = CacheCurve((math.log(300_000), math.log(900_000)), (0.0, 1.0))
 ENTRIES = [entry(number, 0.5 + 0.3 * number, 0.8 + 0.4 * number) for number in range(BLOCKS)]
 rows = st.lists(st.integers(0, 5), min_size=BLOCKS, max_size=BLOCKS).filter(any).map(lambda row: np.array([row], float))
 
 
 def rule() -> BlockModelRule:
-    return BlockModelRule(BlockModel(ENTRIES, Physics(600_000.0, 0.01), UNCALIBRATED), 1.96)
+    return BlockModelRule(BlockModel(ENTRIES, Physics(CURVE, 0.01), UNCALIBRATED), 1.96)
 
 
 def test_without_cold_time_or_calls_it_is_the_sum() -> None:
@@ -71,9 +73,18 @@ def test_without_cold_time_or_calls_it_is_the_sum() -> None:
 
 
 def test_a_footprint_beyond_the_cache_pays_all_of_the_cold_time() -> None:
-    large = BlockModel(ENTRIES, Physics(1.0, 0.0))
+    large = BlockModel(ENTRIES, Physics(CacheCurve((0.0,), (1.0,)), 0.0))
     counts = some_counts(np.random.default_rng(0), 20, BLOCKS)
     np.testing.assert_allclose(large.predict(counts), counts @ [item.cold_ms for item in ENTRIES])
+
+
+def test_what_a_call_pays_with_evicted_caches_is_no_part_of_a_block() -> None:
+    everything = CacheCurve((0.0,), (1.0,))
+    counts = np.ones((1, BLOCKS))
+    whole, less = (BlockModel(ENTRIES, Physics(everything, 0.0, call)).predict(counts)[0] for call in (0.0, 0.01))
+    assert whole - less == pytest.approx(BLOCKS * 0.01)
+    hot = BlockModel(ENTRIES, Physics(everything, 0.0, 100.0)).predict(counts)[0]
+    assert hot == pytest.approx(sum(item.hot_ms for item in ENTRIES))  # never below the hot time
 
 
 def test_a_network_pays_one_call() -> None:
@@ -106,7 +117,8 @@ def test_one_by_one_and_vectorised_agree(counts: np.ndarray) -> None:
 
 @given(counts=rows, block=st.integers(0, BLOCKS - 1), cache=st.floats(1e4, 1e8))
 def test_a_network_with_one_more_block_is_slower(counts: np.ndarray, block: int, cache: float) -> None:
-    model = BlockModel(ENTRIES, Physics(cache, 0.01))
+    curve = CacheCurve((math.log(cache / 2), math.log(2 * cache)), (0.0, 1.0))
+    model = BlockModel(ENTRIES, Physics(curve, 0.01))
     more = counts.copy()
     more[0, block] += 1
     assert model.predict(more)[0] > model.predict(counts)[0]

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from latency_helpers import KnownBackend, build_mini
 
 from dfmobile.devices.device import open_device
+from dfmobile.devices.profile_schema import Cache
 from dfmobile.errors import BackendError, FileFormatError
 from dfmobile.latency import working_set
 from dfmobile.latency.backends.base import MeasureJob
+from dfmobile.latency.cache_curve import non_decreasing
 from dfmobile.latency.calibrate import measure_device
 from dfmobile.latency.table import LatencyTable
-from dfmobile.latency.working_set import effective_cache_bytes, non_decreasing, stored_working_set
+from dfmobile.latency.working_set import WorkingSet, effective_cache_bytes, eviction_bytes, stored_working_set
 
 SIZES = [2**power * 1_000_000 for power in range(8)]
 
@@ -117,3 +119,58 @@ def test_an_edited_document_is_refused(tmp_path: Path) -> None:
     connection.close()
     with LatencyTable.open(path) as table, pytest.raises(FileFormatError, match="checksum"):
         stored_working_set(table)
+
+
+def test_the_curve_rises_where_the_cache_ends_and_the_call_is_measured_cold(tmp_path: Path) -> None:
+    path, backend = tmp_path / "t.sqlite", KnownBackend(open_device("local"))
+    backend.pace = steep
+    build_mini(path, backend)
+    found = measure_device(path, backend)
+    assert found is not None
+    assert found.curve is not None
+    assert found.curve.at_one(1e6) == 0.0
+    assert found.curve.at_one(1e9) == 1.0
+    assert found.cold_call_ms >= 0
+
+
+@pytest.mark.parametrize(
+    ("effective", "nominal", "expected"),
+    [
+        (None, 32 * 2**20, None),  # no step: as much as the profile's cache asks for
+        (2.5e6, 300 * 2**20, 10_000_000),  # a private cache before a huge shared one
+        (25e6, 32 * 2**20, 64 * 2**20),  # never more than twice the nominal cache
+        (1e5, 32 * 2**20, 4 * 2**20),
+        (25e6, None, 100_000_000),
+        (1e9, None, 512 * 2**20),
+    ],
+)
+def test_cold_runs_evict_the_effective_cache(
+    effective: float | None, nominal: int | None, expected: int | None
+) -> None:
+    profile = open_device("local").profile.model_copy(
+        update={"caches": [] if nominal is None else [Cache(level=3, kind="unified", size_bytes=nominal)]}
+    )
+    found = WorkingSet(
+        effective_llc_bytes=effective,
+        call_overhead_ms=0.001,
+        points=[{"weight_bytes": 1, "hot_ms": 1.0}],
+        fast_ms_per_mb=1.0,
+        slow_ms_per_mb=2.0,
+        measured_utc="2026-11-26T00:00:00Z",
+        session=1,
+    )
+    assert eviction_bytes(found, profile) == expected
+
+
+def test_a_build_that_measures_caches_evicts_just_that_much(tmp_path: Path) -> None:
+    path, backend = tmp_path / "t.sqlite", KnownBackend(open_device("local"))
+    backend.pace = steep
+    build_mini(path, backend, measure_caches=True)
+    with LatencyTable.open(path) as table:
+        found = stored_working_set(table)
+        key = table.entries()[0].key
+        session = table.provenance(key)[0]["session"]
+    assert found is not None
+    expected = eviction_bytes(found, backend.device.profile)
+    assert expected is not None
+    assert session["protocol"]["evict_bytes"] == expected
