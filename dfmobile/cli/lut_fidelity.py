@@ -132,7 +132,7 @@ def validate(
     input: InputOption = None,
     max_latency: LatencyMaxOption = None,
     half_width: Annotated[
-        float, typer.Option("--half-width", help="Measure until the two fastest passes agree within this share.")
+        float, typer.Option("--half-width", help="Measure each until its latency is known to within this share (95 %).")
     ] = 0.02,
     rule: Annotated[str | None, typer.Option("--rule", help="Default: the best that the table has.")] = None,
     run: Annotated[
@@ -210,7 +210,7 @@ def _print_validation(found: Validation) -> None:
         typer.echo(f"in their interval    {found.coverage.text} (95 % intended)")
     if found.noise_floor is not None:
         typer.echo(f"noise floor          {100 * found.noise_floor:.2f} % (same networks, two halves of the run)")
-    typer.echo(f"two fastest passes agree within {100 * found.half_width:g} %: {found.precise.text}")
+    typer.echo(f"measured to within {100 * found.half_width:g} % (95 %): {found.precise.text}")
     if found.drift is not None:
         low, middle, high = found.drift
         typer.echo(f"anchor blocks ran at {middle:.2f} of their entries ({low:.2f} to {high:.2f})")
@@ -220,7 +220,7 @@ def _print_validation(found: Validation) -> None:
             f"within 5 % {100 * other.within_5.value:.1f} %, within 10 % {100 * other.within_10.value:.1f} %"
         )
     shown = Table("worst")
-    for title in ("predicted ms", "interval", "measured ms", "error", "gap", "anchor"):
+    for title in ("predicted ms", "interval", "measured ms", "error", "±", "anchor"):
         shown.add_column(title, justify="right")
     for item in found.worst:
         interval = "-" if item.interval_ms is None else f"{item.interval_ms[0]:.3f} to {item.interval_ms[1]:.3f}"
@@ -230,7 +230,7 @@ def _print_validation(found: Validation) -> None:
             interval,
             f"{item.measured_ms:.3f}",
             f"{100 * item.error:+.1f} %",
-            f"{100 * item.gap:.1f} %",
+            f"{100 * item.half_width:.1f} %",
             "-" if item.drift is None else f"{item.drift:.2f}",
         )
     print_table(shown)

@@ -111,7 +111,7 @@ def measure_networks(
         backend: of the table.
         anchors: blocks of the table, measured in turn, one before every third network.
         protocol: of each pass; ``passes`` is how many a network gets at least.
-        half_width: go on, round by round, with those whose two fastest passes differ by more than this share.
+        half_width: go on, round by round, with those whose latency is not known to within this share (95 %).
         max_passes: with ``half_width``: at most so many a network; None: twice ``protocol.passes``.
         seed: of the order of measuring.
         progress: called before the first pass and after each.
@@ -143,7 +143,7 @@ def measure_networks(
                     (network, item)
                     for network, item in zip(networks, found, strict=True)
                     if len(item.passes) <= round_index
-                    and (round_index < least or (half_width is not None and item.gap > half_width))
+                    and (round_index < least or (half_width is not None and item.half_width > half_width))
                 ]
                 if not todo and round_index >= least:
                     break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from dfmobile.architecture import Network
 from dfmobile.errors import FileFormatError
 from dfmobile.latency.header import Text, damaged
 from dfmobile.latency.measurement import PassResult
-from dfmobile.latency.statistics import LatencyStatistics, quiet_latency, summarise
+from dfmobile.latency.statistics import LatencyStatistics, quiet_latency, robust_half_width, summarise
 from dfmobile.latency.table import LatencyTable
 
 PREFIX = "network "
@@ -95,10 +94,9 @@ class MeasuredNetwork:
         return [min(item.hot_ms) for item in self.passes]
 
     @property
-    def gap(self) -> float:
-        """How far the second fastest pass is above the fastest, relative; infinite for one pass."""
-        ordered = sorted(self.pass_fastest_ms)
-        return ordered[1] / ordered[0] - 1 if len(ordered) > 1 else math.inf
+    def half_width(self) -> float:
+        """Half of the 95 % interval of ``quiet_ms``, relative; infinite below three passes."""
+        return robust_half_width(self.pass_fastest_ms) / self.quiet_ms
 
     def halves_ms(self) -> tuple[float, float] | None:
         """Return the undisturbed latency by the earlier and by the later passes alone; None below two passes."""

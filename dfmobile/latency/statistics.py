@@ -24,6 +24,7 @@ _T_975 = (
 _Z_975 = 1.960
 # Standard error of the median of n normal values over that of their mean: exact from normal order statistics for
 # small n; sqrt(pi / 2) is the limit and an upper bound from there on.
+_MAD_FACTOR = {3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 _MEDIAN_FACTOR = {1: 1.0, 2: 1.0, 3: 1.160, 4: 1.092, 5: 1.198, 6: 1.135, 7: 1.214}
 
 
@@ -86,12 +87,13 @@ def summarise(passes: Sequence[Sequence[float]]) -> LatencyStatistics:
 
 
 def quiet_latency(passes: Sequence[Sequence[float]]) -> float:
-    """Return how long a model takes when nothing disturbs it: the lower quartile of the passes' fastest runs.
+    """Return how long a model takes when nothing disturbs it: the median over passes of each pass's fastest run.
 
-    What else a machine does can only add time, to CPU time too (shared caches, memory, frequency), so on a busy
-    machine fast runs repeat far better than averages (Chen & Revels, "Robust benchmarking in noisy environments",
-    2016). The fastest run of all would fall with the number of passes; a quartile (Hazen's) estimates the same
-    thing from three passes and from eight. Up to two passes it is the fastest run.
+    What else a machine does within a pass can only add time, to CPU time too (shared caches, memory), so there the
+    fastest run repeats better than an average (Chen & Revels, "Robust benchmarking in noisy environments", 2016).
+    Between passes it goes both ways: a processor that boosts its clock for some seconds makes a whole pass 10 % faster
+    than usual, so neither the fastest pass nor a low quantile of them repeats, and the median does. Of one or two
+    passes it is the fastest run: a second pass can only tell that the other one was disturbed.
 
     Raises:
         InputError: if there is no sample.
@@ -99,7 +101,22 @@ def quiet_latency(passes: Sequence[Sequence[float]]) -> float:
     fastest = [min(samples) for samples in passes if len(samples)]
     if not fastest:
         raise InputError("a latency needs at least one sample")
-    return float(np.quantile(fastest, 0.25, method="hazen"))
+    return float(np.median(fastest)) if len(fastest) > 2 else min(fastest)
+
+
+def robust_half_width(values: Sequence[float]) -> float:
+    """Return half of the 95 % interval of the median of some values, from their median absolute deviation.
+
+    One or two passes that a machine disturbed then do not make a network look imprecise that others agree on. Infinite
+    below three values. Corrected for few values (Croux & Rousseeuw, "Time-efficient algorithms for two highly robust
+    estimators of scale", 1992).
+    """
+    count = len(values)
+    if count < 3:
+        return math.inf
+    deviation = float(np.median(np.abs(np.asarray(values) - np.median(values))))
+    correction = _MAD_FACTOR.get(count, count / (count - 0.8))
+    return _Z_975 * math.sqrt(math.pi / 2) * correction * 1.4826 * deviation / math.sqrt(count)
 
 
 def standard_error_of_median(values: Sequence[float]) -> float | None:

@@ -43,7 +43,7 @@ class ValidatedNetwork:
         interval_ms: (low, high), 95 %; None where the table does not tell.
         measured_ms: undisturbed latency of the whole network.
         median_ms: median of the pass medians, disturbances included.
-        gap: second fastest pass over the fastest, minus 1.
+        half_width: half of the 95 % interval of ``measured_ms``, relative, by how far its passes agree.
         halves_ms: undisturbed latency in the earlier and in the later half of the run.
         passes: how many.
         drift: median of the anchors before its passes, over their entries; None without anchors.
@@ -54,7 +54,7 @@ class ValidatedNetwork:
     interval_ms: tuple[float, float] | None
     measured_ms: float
     median_ms: float
-    gap: float
+    half_width: float
     halves_ms: tuple[float, float] | None
     passes: int
     drift: float | None
@@ -80,7 +80,7 @@ class ValidatedNetwork:
             "interval_ms": None if self.interval_ms is None else list(self.interval_ms),
             "error": self.error,
             "median_ms": self.median_ms,
-            "gap": self.gap,
+            "half_width": self.half_width,
             "halves_ms": None if self.halves_ms is None else list(self.halves_ms),
             "passes": self.passes,
             "drift": self.drift,
@@ -99,7 +99,7 @@ class Validation:
         basis: what it rests on.
         networks: fresh ones, as measured.
         by_rule: agreement of every rule that the table has, on the same measurements.
-        half_width: asked for: two fastest passes within it end a network's measurement.
+        half_width: asked for: a network known to within it (95 %) is not measured again.
     """
 
     space: str
@@ -130,8 +130,8 @@ class Validation:
 
     @property
     def precise(self) -> Fraction:
-        """Share of networks whose two fastest passes agree within ``half_width``."""
-        return Fraction(sum(item.gap <= self.half_width for item in self.networks), len(self.networks))
+        """Share of networks that are known to within ``half_width``."""
+        return Fraction(sum(item.half_width <= self.half_width for item in self.networks), len(self.networks))
 
     @property
     def drift(self) -> tuple[float, float, float] | None:
@@ -195,7 +195,7 @@ def validate_table(
         networks: how many fresh ones, spread evenly over the logarithm of the latency.
         encodings: instead: these networks, for example those that a search selected.
         latency_max_ms: only networks that are predicted to be faster.
-        half_width: a network is measured again (up to ``MAX_PASSES`` passes) until its two fastest passes agree within
+        half_width: a network is measured again (up to ``MAX_PASSES`` passes) until half of its 95 % interval is below
             this share.
         rule: that predicts; None for the table's default.
         seed: of the choice and of the order.
@@ -300,7 +300,7 @@ def _validated(item: MeasuredNetwork, predicted_ms: float, interval_ms: tuple[fl
         interval_ms=interval_ms,
         measured_ms=item.quiet_ms,
         median_ms=item.statistics.median_ms,
-        gap=item.gap,
+        half_width=item.half_width,
         halves_ms=item.halves_ms(),
         passes=len(item.passes),
         drift=float(np.median(drift)) if drift else None,
@@ -316,11 +316,22 @@ def write_csv(path: str | os.PathLike[str], validation: Validation) -> None:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["encoding", "predicted_ms", "low_ms", "high_ms", "measured_ms", "median_ms", "error", "gap", "passes", "drift"]
+        [
+            "encoding",
+            "predicted_ms",
+            "low_ms",
+            "high_ms",
+            "measured_ms",
+            "median_ms",
+            "error",
+            "half_width",
+            "passes",
+            "drift",
+        ]
     )
     for item in validation.networks:
         low, high = item.interval_ms or ("", "")
         drift = "" if item.drift is None else item.drift
-        values = (item.predicted_ms, low, high, item.measured_ms, item.median_ms, item.error, item.gap)
+        values = (item.predicted_ms, low, high, item.measured_ms, item.median_ms, item.error, item.half_width)
         writer.writerow([item.encoding, *values, item.passes, drift])
     atomic_write(path, stream.getvalue())
