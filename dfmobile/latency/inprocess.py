@@ -109,6 +109,7 @@ def run_pass(
     input_shapes: Callable[[RunnerT], Sequence[tuple[int, ...]]],
     inspect: Callable[[RunnerT], dict[str, Any]] = lambda runner: {},
     keep_outputs: Callable[[RunnerT, list[Array]], None] = lambda runner, outputs: None,
+    not_finite: str = "its weights are damaged",
 ) -> PassResult:
     """Measure one pass on a fresh runner, with ``random_inputs`` as inputs.
 
@@ -123,6 +124,7 @@ def run_pass(
         input_shapes: gives the shapes, ``[N, C, H, W]``, that the runner's ``set_inputs`` takes.
         inspect: gives what is worth recording of the loaded model, JSON values (``PassResult.extra``).
         keep_outputs: is given the outputs of the last hot run.
+        not_finite: hint where the model returns infinities.
 
     Raises:
         BackendError: if the model cannot be loaded or run, or returns values that are not finite.
@@ -149,7 +151,7 @@ def run_pass(
             outputs = runner.outputs()
             keep_outputs(runner, outputs)
             if not all(np.isfinite(output).all() for output in outputs):
-                raise BackendError("the model returned values that are not finite", hint="its weights are damaged")
+                raise BackendError("the model returned values that are not finite", hint=not_finite)
             for _ in range(protocol.cold_runs_for(fastest)):
                 evictor.evict(protocol.evict_bytes)
                 runner.set_inputs(inputs)

@@ -12,6 +12,8 @@ import pytest
 from dfmobile.devices.device import Device, open_device
 from dfmobile.devices.uri import parse_device
 from dfmobile.errors import BackendError, PluginError
+from dfmobile.export.tflite import tflite_bytes
+from dfmobile.graph import GraphBuilder
 from dfmobile.graph.fold import fold_batch_norm
 from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend, open_backend
 from dfmobile.latency.backends.litert import LiteRTBackend
@@ -94,6 +96,20 @@ class TestLiteRTBackendInFloat16Arithmetic(BackendContract):
         assert full is not None
         difference = np.abs(half.values[0] - full.values[0]).max() / full.values[0].std()
         assert 1e-5 < difference < 0.05
+
+    def test_sums_beyond_float16_are_told_as_such(self, backend: Backend, tmp_path: Path) -> None:
+        builder = GraphBuilder()
+        value = builder.conv(builder.input("input0", (1, 1, 64, 64)), 8, 1, name="conv", bias=True)
+        graph = builder.build(builder.average_pool(value, 64))
+        weights = {"conv.weight": np.zeros((8, 1, 1, 1), np.float32), "conv.bias": np.full(8, 1000, np.float32)}
+        path = tmp_path / "large.tflite"
+        path.write_bytes(tflite_bytes(graph, weights))
+        try:
+            self.measure_one(backend, path, self.protocol)
+        except BackendError as error:
+            # Whether a kernel sums in float16 is its own matter; what must not be is an infinity that is recorded.
+            assert "not finite" in str(error)
+            assert "65504" in error.hint
 
     def test_it_prints_nothing(self, backend: Backend, model_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         self.measure_one(backend, model_path, self.protocol)

@@ -27,6 +27,13 @@ from dfmobile.latency.phases import Phase, PhasesResult
 from dfmobile.runtimes.base import Array, ModelRunner
 
 
+_DAMAGED = "its weights are damaged"
+_OVERFLOW = (
+    "sums above 65504 overflow in float16, e.g. in a pooling over many large values: take trained weights (random ones "
+    "make large activations), or --precision fp32"
+)
+
+
 class InProcessBackend(Backend):
     """Times model files in this process.
 
@@ -138,6 +145,7 @@ class InProcessBackend(Backend):
                 input_shapes=self.input_shapes,
                 inspect=self.inspect,
                 keep_outputs=keep,
+                not_finite=_OVERFLOW if self.precision == "fp16-compute" else _DAMAGED,
             )
 
 
