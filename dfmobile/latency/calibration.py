@@ -161,22 +161,32 @@ def fit_networks(entries: Sequence[TableEntry], physics: Physics, networks: Sequ
 
 
 def machine_drift(networks: Sequence[MeasuredNetwork]) -> float:
-    """Return how far the machine moves between measurements of the same thing, relative.
+    """Return how far the machine moves between measurements of the same things: a relative standard deviation.
 
-    The larger of two: what the anchors' median departs from their entries in a usual round of measuring; and by how
-    much the same networks differ, on average, between the earlier and the later half of their passes. The first
-    knows how far the machine is from where the blocks were measured, the second how far it goes within minutes,
-    large networks (memory) included. 0 without anchors and with one pass a network.
+    Two kinds of evidence, weighted by their degrees of freedom. In each round every network had a pass: the median over
+    networks of how far that pass is from the network's own median is the level of the round, and rounds scatter. And
+    anchor blocks in a usual round are off their entries in the table: one observation, of a longer time. What scatters
+    within a round is no drift; that is the noise of the model. 0 without anchors and with one pass a network.
     """
     rounds = itertools.zip_longest(*(network.drift for network in networks))
     known = [[value for value in values if value is not None] for values in rounds]
     departures = [abs(float(np.median(values)) - 1) for values in known if values]
-    halves = [pair for pair in (network.halves_ms() for network in networks) if pair is not None]
-    repeats = [abs(first / last - 1) for first, last in halves]
-    return max(
-        float(np.median(departures)) if departures else 0.0,
-        float(np.mean(repeats)) if repeats else 0.0,
-    )
+    departure = float(np.median(departures)) if departures else 0.0
+    levels = round_levels(networks)
+    if len(levels) < 2:
+        return departure
+    freedom = len(levels) - 1
+    return math.sqrt((freedom * float(np.var(levels, ddof=1)) + departure**2) / (freedom + 1))
+
+
+def round_levels(networks: Sequence[MeasuredNetwork]) -> list[float]:
+    """Return the level of each round that all networks took part in, relative to a usual one."""
+    complete = min((len(network.passes) for network in networks), default=0)
+    if complete < 2:
+        return []
+    fastest = [np.log(network.pass_fastest_ms) for network in networks]
+    relative = np.stack([values[:complete] - np.median(values) for values in fastest])
+    return [float(value) for value in np.median(relative, axis=0)]
 
 
 def conformal_multiplier(scores: npt.NDArray[np.float64], coverage: float = 0.95) -> float:

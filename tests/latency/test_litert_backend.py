@@ -104,12 +104,11 @@ class TestLiteRTBackendInFloat16Arithmetic(BackendContract):
         weights = {"conv.weight": np.zeros((8, 1, 1, 1), np.float32), "conv.bias": np.full(8, 1000, np.float32)}
         path = tmp_path / "large.tflite"
         path.write_bytes(tflite_bytes(graph, weights))
-        try:
+        if all(np.isfinite(values).all() for values in backend.outputs(path, random_inputs([(1, 1, 64, 64)])).values):
+            pytest.skip("this CPU's kernel does not sum in float16")
+        with pytest.raises(BackendError, match="not finite") as caught:
             self.measure_one(backend, path, self.protocol)
-        except BackendError as error:
-            # Whether a kernel sums in float16 is its own matter; what must not be is an infinity that is recorded.
-            assert "not finite" in str(error)
-            assert "65504" in error.hint
+        assert "65504" in caught.value.hint
 
     def test_it_prints_nothing(self, backend: Backend, model_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         self.measure_one(backend, model_path, self.protocol)

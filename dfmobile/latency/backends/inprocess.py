@@ -26,7 +26,6 @@ from dfmobile.latency.models import timing_model
 from dfmobile.latency.phases import Phase, PhasesResult
 from dfmobile.runtimes.base import Array, ModelRunner
 
-
 _DAMAGED = "its weights are damaged"
 _OVERFLOW = (
     "sums above 65504 overflow in float16, e.g. in a pooling over many large values: take trained weights (random ones "
