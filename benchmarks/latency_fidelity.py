@@ -215,12 +215,12 @@ def recorded_keys(path: Path) -> set[str]:
         return {key for key, _ in table.recorded()}
 
 
-def kept_number(folder: Path, setting: Configuration, number: int) -> int:
-    """Return how many blocks all sittings together have added for a configuration, this one's included."""
-    path = folder / f"{setting.name}.blocks.json"
-    total = number + (json.loads(path.read_text()) if path.exists() else 0)
-    atomic_write(path, json.dumps(total))
-    return int(total)
+def known_before(folder: Path, setting: Configuration, path: Path) -> int:
+    """Return how many blocks the table had before the first sitting of a configuration."""
+    note = folder / f"{setting.name}.known.json"
+    if not note.exists():
+        atomic_write(note, json.dumps(len(recorded_keys(path))))
+    return int(json.loads(note.read_text()))
 
 
 def kept_selection(folder: Path, setting: Configuration, choose: Callable[[], list[str]]) -> list[str]:
@@ -264,7 +264,7 @@ def compare(path: Path, setting: Configuration, found: Validation) -> dict[str, 
 def run(setting: Configuration, folder: Path, options: argparse.Namespace, teller: Teller) -> None:
     """Measure one configuration and write its results."""
     path = folder / f"{setting.table or setting.name}.sqlite"
-    known = recorded_keys(path)
+    known = known_before(folder, setting, path)
     space = open_space(setting.space)
     count = min(setting.networks, options.networks)
     teller.title = setting.name
@@ -284,6 +284,7 @@ def run(setting: Configuration, folder: Path, options: argparse.Namespace, telle
             progress=teller.build,
             measure_caches=True,
         )
+        new_blocks = len(recorded_keys(path)) - known
         calibrated = calibrate_table(
             path,
             space,
@@ -312,7 +313,7 @@ def run(setting: Configuration, folder: Path, options: argparse.Namespace, telle
         "load": os.getloadavg(),
         "runtime": f"{identity.name} {identity.version}",
         "blocks": report.coverage.blocks,
-        "new_blocks": kept_number(folder, setting, len(recorded_keys(path) - known)),
+        "new_blocks": new_blocks,
         "skipped": report.coverage.skipped,
         "calibration_networks": len(calibrated.calibration.networks),
         "working_set": None if calibrated.working_set is None else calibrated.working_set.text,
@@ -372,10 +373,13 @@ def tables(folder: Path) -> str:
     lines += [_row(item["name"], item["selected"], None) for item in documents if item["selected"]]
     for item in documents:
         lines += ["", f"### {item['name']}", ""]
-        skipped = f" ({item['skipped']} left out as slower alone than the limit)" if item["skipped"] else ""
+        skipped = f", {item['skipped']} left out as slower alone than the limit" if item["skipped"] else ""
+        shared = f", the others are in the table of {item['setting']['table']}" if item["setting"]["table"] else ""
         lines.append(
-            f"{item['runtime']}, networks up to {item['setting']['latency_max_ms']:g} ms; {item['blocks']} "
-            f"blocks{skipped}, {item['calibration_networks']} networks to calibrate, {item['fresh']['n']} fresh ones. "
+            f"{item['runtime']}, networks up to {item['setting']['latency_max_ms']:g} ms; {item['blocks']} blocks: "
+            f"{item['new_blocks']} measured for it{shared}{skipped}; {item['calibration_networks']} networks to "
+            f"calibrate: {item['new_blocks'] + item['calibration_networks']} measurements. {item['fresh']['n']} fresh "
+            "networks. "
             f"{item['working_set'] or ''}. "
             f"Load {item['load'][0]:.1f}; the median run took {item['fresh']['disturbance']:.2f} of the fastest; "
             f"{item['seconds'] / 60:.0f} min in the last sitting."
