@@ -15,8 +15,8 @@ _START = re.compile(r"^\[([^\[\]\s]+)\]: \[", re.M)
 
 # Who owns the phone is nobody's business: numbers of the unit, the line, the card, and addresses never get out of here.
 _IDENTIFIER = re.compile(
-    r"(?:^|[._-])(?:serial(?:no|num|number)?|ril[a-z]*serial\w*|\w*(?:imei|imsi|iccid)\w*|meid|esn|msisdn|line1number"
-    r"|sn|sno|psn|mac|\w*mac_?addr\w*|wifimac|btmac|\w*bd_?addr\w*|hostname|b?ssid|dns\d*|gateway|ip_?addr(?:ess)?)(?=$|[._-])",
+    r"(?:^|[._-])(?:serial(?:no|num|number)|serial$|\w*(?:imei|imsi|iccid)\w*|meid|esn|msisdn|line1number|sn|sno|psn"
+    r"|mac|wifimac|btmac|\w*mac_?addr\w*|\w*bd_?addr\w*|hostname|b?ssid|dns\d*|gateway|ip_?addr(?:ess)?)(?=$|[._-])",
     re.I,
 )
 
