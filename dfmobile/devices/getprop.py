@@ -46,7 +46,7 @@ def parse_getprop(text: str, limits: GetpropLimits = GetpropLimits()) -> dict[st
     Left out too: serial numbers, telephone and card numbers, hardware addresses.
 
     Args:
-        text: the output; lines may end in ``\\r\\n``, as old devices write them.
+        text: the output; lines may end in ``CR LF``, as old devices write them.
         limits: bounds.
 
     Returns:

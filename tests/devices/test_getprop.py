@@ -42,9 +42,11 @@ def test_a_name_that_comes_twice_is_only_kept_if_both_agree() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ro.serialno", "ro.boot.serialno", "ril.serialnumber", "ro.ril.miui.imei0", "persist.radio.imei", "ro.boot.btmacaddr",
-     "ro.boot.wifimacaddr", "net.hostname", "ro.ril.oem.sno", "gsm.sim.iccid", "ro.boot.mac"],
-)  # fmt: skip
+    [
+        *("ro.serialno", "ro.boot.serialno", "ril.serialnumber", "ro.ril.miui.imei0", "persist.radio.imei", "gsm.sim.iccid"),
+        *("ro.boot.btmacaddr", "ro.boot.wifimacaddr", "ro.boot.mac", "net.hostname", "ro.ril.oem.sno", "ril.cdma.esn"),
+    ],
+)
 def test_numbers_of_the_unit_stay_on_the_device(name: str) -> None:
     assert parse_getprop(f"[{name}]: [secret]\n[ro.product.model]: [Phone]\n") == {"ro.product.model": "Phone"}
 
