@@ -228,7 +228,7 @@ class RemoteFiles:
 
 
 def _parents(path: str) -> Iterator[str]:
-    while (path := path.rpartition("/")[0]):
+    while path := path.rpartition("/")[0]:
         yield path
 
 

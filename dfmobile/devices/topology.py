@@ -16,7 +16,7 @@ CPU = "/sys/devices/system/cpu"
 
 # x86 cores of one kind differ a few per cent in their best clock ("favoured" cores); other kinds by 25 % or more.
 _SAME_KIND = 0.8
-_NAMES = {1: ["all"], 2: ["big", "little"], 3: ["prime", "big", "little"]}
+_NAMES = {1: ["all"], 2: ["big", "little"], 3: ["prime", "big", "little"], 4: ["prime", "big", "mid", "little"]}
 
 
 @dataclass(frozen=True)
