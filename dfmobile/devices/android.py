@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from dfmobile.devices.cpu_list import format_cpu_list, parse_cpu_list
+from dfmobile.devices.cpu_list import parse_cpu_list
 from dfmobile.devices.phone_conditions import Answer, phone_conditions
 from dfmobile.devices.probe import profile_from_files
 from dfmobile.devices.profile_files import known_profiles
-from dfmobile.devices.profile_schema import DeviceProfile, Limits, Unreadable
+from dfmobile.devices.profile_schema import Defaults, DeviceProfile, Unreadable
 from dfmobile.devices.remote_files import RemoteFiles
 from dfmobile.devices.system_files import SystemFiles
 from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostError, Transport
@@ -78,16 +78,18 @@ def with_known_caches(profile: DeviceProfile) -> DeviceProfile:
 
 
 def _with_shell_limits(profile: DeviceProfile, files: RemoteFiles) -> DeviceProfile:
-    """Say which cpuset the shell is in, and that nothing of containers applies."""
-    limits = Limits(allowed_cores=profile.limits.allowed_cores)
-    if limits.allowed_cores is None:
-        return profile.model_copy(update={"limits": limits})
+    """Say where the shell's limits are from, and measure by default on a cluster that it may use."""
+    if profile.limits.allowed_cores is None:
+        return profile
+    allowed = set(parse_cpu_list(profile.limits.allowed_cores))
     cpuset = files.read("/proc/self/cpuset")
-    source = f"{_STATUS} of the shell" + (f", in cpuset {cpuset[:100]!r}" if cpuset else "")
-    known = [core for cluster in profile.clusters for core in cluster.cores]
-    if format_cpu_list(known) != limits.allowed_cores:
-        source += "; taskset can only give it these"
-    return profile.model_copy(update={"limits": limits, "sources": {**profile.sources, "limits": source}})
+    sources = {"limits": f"{_STATUS} of the shell" + (f", in cpuset {cpuset[:100]!r}" if cpuset else "")}
+    usable = [cluster.name for cluster in profile.clusters if allowed.issuperset(cluster.cores)]
+    defaults = profile.defaults
+    if usable and defaults.cluster not in usable:
+        sources["defaults"] = f"the shell may not use all of {defaults.cluster}; {usable[0]} is the fastest it may"
+        defaults = Defaults(cluster=usable[0], threads=1)
+    return profile.model_copy(update={"defaults": defaults, "sources": {**profile.sources, **sources}})
 
 
 def _dumpsys(transport: Transport, service: str) -> Answer:

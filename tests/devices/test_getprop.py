@@ -43,7 +43,14 @@ def test_a_name_that_comes_twice_is_only_kept_if_both_agree() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("ro.serialno", "ro.boot.serialno", "ril.serialnumber", "ro.ril.miui.imei0", "persist.radio.imei", "gsm.sim.iccid"),
+        *(
+            "ro.serialno",
+            "ro.boot.serialno",
+            "ril.serialnumber",
+            "ro.ril.miui.imei0",
+            "persist.radio.imei",
+            "gsm.sim.iccid",
+        ),
         *("ro.boot.btmacaddr", "ro.boot.wifimacaddr", "ro.boot.mac", "net.hostname", "ro.ril.oem.sno", "ril.cdma.esn"),
     ],
 )
