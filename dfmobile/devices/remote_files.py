@@ -38,7 +38,7 @@ class FileGroup:
     kind: Literal["bytes", "line", "names"] = "line"
 
     def __post_init__(self) -> None:
-        for text in (self.folders, *self.names):
+        for text in (self.folders, *(self.names or ("",))):
             if not text or any(letter in text for letter in ":,\n\0"):
                 raise ValueError(f"{text!r} cannot be asked for in one line")
         if not self.folders.startswith("/"):
@@ -121,7 +121,7 @@ class RemoteFiles:
         transport: the device; used by the constructor only.
         groups: the files to bring.
         limits: bounds.
-        shell: the device's POSIX shell.
+        shell_command: the device's POSIX shell.
         root: folder on the device that stands for ``/``; for tests.
 
     Raises:
@@ -135,7 +135,7 @@ class RemoteFiles:
         groups: Sequence[FileGroup] = PHONE_FILES,
         limits: RemoteLimits = RemoteLimits(),
         *,
-        shell: Sequence[str] = ("sh",),
+        shell_command: Sequence[str] = ("sh",),
         root: str = "",
     ) -> None:
         self._groups = tuple(groups)
@@ -144,7 +144,7 @@ class RemoteFiles:
         self._listing = Listing()
         self.round_trips = 0
         for part in self._parts(root):
-            self._listing.add(self._fetch(transport, shell, root, part))
+            self._listing.add(self._fetch(transport, shell_command, root, part))
         self._texts = {path: clean(data) for path, data in self._listing.files.items()}
 
     def read(self, path: str) -> str | None:

@@ -29,7 +29,7 @@ PIXEL_3_BATTERY = """Current Battery Service state:
   scale: 100
   temperature: 215
 """
-AWAKE = "POWER MANAGER (dumpsys power)\n  mWakefulness=Awake\n  mHoldingDisplaySuspendBlocker=true\nDisplay Power: state=ON\n"
+AWAKE = "POWER MANAGER (dumpsys power)\n  mWakefulness=Awake\n  mIsPowered=true\nDisplay Power: state=ON\n"
 
 
 def installed_shells() -> list[str]:
@@ -65,7 +65,7 @@ class FolderPhone(LocalTransport):
 
     def probe(self, shell: str = "") -> DeviceProfile:
         argv = SHELLS[shell] if shell else ("sh",)
-        return probe_android(self, read_files=partial(RemoteFiles, shell=argv, root=str(self.root)))
+        return probe_android(self, read_files=partial(RemoteFiles, shell_command=argv, root=str(self.root)))
 
 
 def plant_phone(root: Path, files: Mapping[str, str]) -> Path:
@@ -88,7 +88,9 @@ def pixel_3(folder: Path, root: Path) -> FolderPhone:
     features = re.search(r"^Features : ([a-z0-9 ]+?) ;", text, re.M)
     memory = re.search(r"MemTotal: [0-9]+ kB", text)
     battery = re.search(r"--- dumpsys battery\n(.*?)\n\n", text, re.S)
-    assert features and memory and battery
+    assert features is not None
+    assert memory is not None
+    assert battery is not None
     core = "processor\t: {}\nFeatures\t: {}\nCPU implementer\t: 0x51\nCPU architecture: 8\nCPU part\t: {}\n"
     cores = [core.format(number, features[1], "0x803" if number < 4 else "0x802") for number in range(8)]
     files = {

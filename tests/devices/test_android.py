@@ -213,7 +213,9 @@ def test_cores_that_are_off_belong_to_their_policy(tmp_path: Path) -> None:
     }
     files |= {f"{CPU}/online": "0-4,7"}
     files["/proc/cpuinfo"] = "\n\n".join(
-        part for part in files["/proc/cpuinfo"].split("\n\n") if not part.startswith(("processor\t: 5", "processor\t: 6"))
+        part
+        for part in files["/proc/cpuinfo"].split("\n\n")
+        if not part.startswith(("processor\t: 5", "processor\t: 6"))
     )
     profile = FolderPhone(plant_phone(tmp_path, files), PROPERTIES).probe()
     assert profile.cluster("big").cores == [4, 5, 6]
@@ -292,8 +294,11 @@ def test_nothing_but_a_shell(tmp_path: Path) -> None:
 
 
 NASTY = st.binary(max_size=60) | st.sampled_from(
-    [b"\x00" * 50, b"9" * 5000, b"-1", b"0x7fffffff", b"1e9", b"nan", b"\xff\xfe", b"a\nb\nc", b"\x1b[31mred", b"4-2", b"x" * 70_000]
-)  # fmt: skip
+    [
+        *(b"\x00" * 50, b"9" * 5000, b"-1", b"0x7fffffff", b"1e9", b"nan", b"\xff\xfe", b"a\nb\nc"),
+        *(b"\x1b[31mred", b"4-2", b"x" * 70_000, b"0-999999999", b"Cpus_allowed_list:\t9-1"),
+    ]
+)
 
 
 @settings(max_examples=15)
