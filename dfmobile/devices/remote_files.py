@@ -30,7 +30,8 @@ class FileGroup:
     Attributes:
         folders: absolute path, ``*`` and ``[0-9]`` allowed; with ``/`` at its end it finds folders only.
         names: file names, or paths below the folders; ``.`` is the folder itself.
-        kind: ``bytes``; ``line`` for what is probably one short line (quicker); ``names``: what is in the folder.
+        kind: ``bytes``; ``line`` for what is probably one short line of text (read by the shell itself, without a
+            process of its own; NULs in it are lost); ``names``: what is in the folder.
     """
 
     folders: str

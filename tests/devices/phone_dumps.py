@@ -18,7 +18,9 @@ from dfmobile.devices.remote_files import RemoteFiles
 from dfmobile.devices.transport.base import CommandResult
 from dfmobile.devices.transport.local import LocalTransport
 
+# Each shell with the tools that come with it: a phone has mksh and toybox.
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh"), "mksh": ("mksh",)}
+TOOLS = {"busybox": "busybox", "mksh": "toybox"}
 
 PIXEL_3_BATTERY = """Current Battery Service state:
   AC powered: true
@@ -35,6 +37,17 @@ AWAKE = "POWER MANAGER (dumpsys power)\n  mWakefulness=Awake\n  mIsPowered=true\
 def installed_shells() -> list[str]:
     """Names of the shells of ``SHELLS`` that this machine has."""
     return [name for name, argv in SHELLS.items() if shutil.which(argv[0])]
+
+
+def with_own_tools(name: str, folder: Path) -> tuple[str, ...] | None:
+    """A command for the shell that finds only the tools that come with it; None where they are not installed."""
+    tools = shutil.which(TOOLS.get(name, "")) if name in TOOLS else None
+    shell = shutil.which(SHELLS[name][0])
+    if tools is None or shell is None:
+        return None
+    for tool in ("od", "ls"):
+        (folder / tool).symlink_to(tools)
+    return ("/usr/bin/env", f"PATH={folder}", shell, *SHELLS[name][1:])
 
 
 class FolderPhone(LocalTransport):

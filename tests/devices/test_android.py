@@ -10,9 +10,21 @@ from hypothesis import strategies as st
 from machine_trees import CPU, arm_core
 from machine_trees import phone as three_clusters
 from phone_dumps import AWAKE, PIXEL_3_BATTERY, FolderPhone, galaxy_s9, installed_shells, pixel_3, plant_phone
+from typer.testing import CliRunner
 
-from dfmobile.devices.profile import DeviceProfile, dump_profile, fingerprint, known_profiles, parse_profile, summary
+from dfmobile.cli.main import app
+from dfmobile.devices import device
+from dfmobile.devices.profile import (
+    DeviceProfile,
+    dump_profile,
+    fingerprint,
+    known_profiles,
+    load_profile,
+    parse_profile,
+    summary,
+)
 from dfmobile.devices.transport.base import CommandResult, CommandTimeoutError, ConnectionLostError
+from dfmobile.devices.uri import parse_device
 
 PROPERTIES = "[ro.product.model]: [Phone X]\n[ro.product.cpu.abi]: [arm64-v8a]\n[ro.build.version.release]: [13]\n"
 BOTH = {"battery": PIXEL_3_BATTERY, "power": AWAKE}
@@ -317,3 +329,24 @@ def test_hostile_content_never_breaks_the_probe(
     assert round_trips(profile)
     assert "\x1b" not in dump_profile(profile)
     assert fingerprint(profile)
+
+
+def test_the_command_line_shows_and_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phone = FolderPhone(plant_phone(tmp_path / "phone", three_clusters()), PROPERTIES, BOTH)
+    opened = device.Device(parse_device("adb:0123"), phone)
+    monkeypatch.setattr(device, "open_device", lambda text: opened)
+    target = tmp_path / "phone.yaml"
+    result = CliRunner().invoke(app, ["profile", "--device", "adb:0123", "-o", str(target)])
+    assert result.exit_code == 0, result.output
+    assert load_profile(target) == opened.profile
+    shown = CliRunner().invoke(app, ["profile", "--device", "adb:0123"]).stdout
+    for line in (
+        "kind: phone",
+        "model: Phone X",
+        "battery_percent: 100.0",
+        "battery_temperature_c: 21.5",
+        "charging: true",
+    ):
+        assert line in shown
+    assert "screen_on: true" in shown
+    assert parse_profile(shown.encode(), "x") == opened.profile

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_trees import CPU, phone, plant
-from phone_dumps import SHELLS, installed_shells
+from phone_dumps import SHELLS, installed_shells, with_own_tools
 
 from dfmobile.devices.remote_files import PHONE_FILES, FileGroup, RemoteFiles, RemoteLimits
 from dfmobile.devices.remote_listing import parse_listing
@@ -55,6 +55,28 @@ def test_a_phone_in_one_round_trip(tmp_path: Path, shell: tuple[str, ...]) -> No
     assert remote.names("/sys/class/thermal/thermal_zone0") == ["temp", "type"]
     assert remote.closed == {}
     assert remote.cut == []
+
+
+@pytest.mark.parametrize("name", ["busybox", "mksh"])
+def test_with_the_tools_of_a_phone(tmp_path: Path, name: str) -> None:
+    """Android's shell is mksh, its od and ls are toybox's; busybox has its own."""
+    (tmp_path / "bin").mkdir()
+    shell_command = with_own_tools(name, tmp_path / "bin")
+    if shell_command is None:
+        pytest.skip(f"{name} and its tools are not installed")
+    root = plant(
+        tmp_path / "root", phone() | {"/proc/device-tree/compatible": "one\0two\0", "/b/n": "", "/c1/z": "q" * 70_000}
+    )
+    (root / "a/y").mkdir(parents=True)
+    files = view(root, [*PHONE_FILES, *TINY], shell_command=shell_command)
+    local = FolderFiles(root)
+    for path in ("/proc/device-tree/compatible", "/proc/cpuinfo", f"{CPU}/cpu7/cpufreq/cpuinfo_max_freq"):
+        assert files.read(path) == local.read(path)
+    assert files.cut == ["/c1/z"]
+    assert files.names("/b") == ["n"]
+    assert files.reason("/a/y") == "is a directory"
+    assert files.reason("/a/gone") == "no such file or directory"
+    assert files.reason("/sys/class/power_supply") == "no such file or directory"
 
 
 @every_shell
