@@ -62,10 +62,11 @@ def parse_screen(text: str) -> bool | None:
     counts as off.
     """
     text = text[:_MAX_CHARACTERS]
-    display = re.search(r"^\s*Display Power: state=([A-Z_]{1,20})\s*$", text, re.M)
-    if display is not None and display[1] != "UNKNOWN":
-        return display[1] in ("ON", "VR", "ON_SUSPEND")
-    wakefulness = re.search(r"^\s*mWakefulness=([A-Za-z]{1,20})\s*$", text, re.M)
+    # A phone that folds has two displays: one that is on is enough.
+    displays = set(re.findall(r"^\s*Display Power: state=([A-Z_]{1,20})\s*$", text, re.M)) - {"UNKNOWN"}
+    if displays:
+        return bool(displays & {"ON", "VR", "ON_SUSPEND"})
+    wakefulness = re.search(r"^\s*mWakefulness(?:Raw)?=([A-Za-z]{1,20})\s*$", text, re.M)
     states = {"awake": True, "dreaming": True, "asleep": False, "dozing": False}
     return states.get(wakefulness[1].casefold()) if wakefulness is not None else None
 

@@ -81,6 +81,10 @@ def _missing(files: SystemFiles, found: Conditions, battery: Battery, power: Ans
         yield "observed.screen_on", power.reason or "dumpsys power does not say it"
     if found.load_1min is None:
         yield "observed.load_1min", f"/proc/loadavg: {files.reason('/proc/loadavg')}"
+    if found.memory_available_bytes is None:
+        yield "observed.memory_available_bytes", f"/proc/meminfo: {files.reason('/proc/meminfo')}"
+    if not found.frequency_khz:
+        yield "observed.frequency_khz", f"{CPU}/online: {files.reason(f'{CPU}/online')}"
     silent = [core for core, frequency in found.frequency_khz.items() if frequency is None]
     if silent:
         path = f"{CPU}/cpu{silent[0]}/cpufreq/scaling_cur_freq"

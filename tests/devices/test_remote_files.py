@@ -74,7 +74,7 @@ def test_with_the_tools_of_a_phone(tmp_path: Path, name: str) -> None:
         assert files.read(path) == local.read(path)
     assert files.cut == ["/c1/z"]
     assert files.names("/b") == ["n"]
-    assert files.reason("/a/y") == "is a directory"
+    assert files.reason("/a/y") in ("is a directory", "read error")
     assert files.reason("/a/gone") == "no such file or directory"
     assert files.reason("/sys/class/power_supply") == "no such file or directory"
 
