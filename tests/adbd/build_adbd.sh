@@ -10,8 +10,9 @@
 #
 # The last line of stdout is the binary's path. Where it cannot be built: one line on stderr, and exit code 77.
 #
-# How to start it (see adbd_fixture.py): ADBD_PORT=<port> TMPDIR=<scratch folder> adbd. It listens on 127.0.0.1 only,
-# asks for no key, and runs commands with /bin/sh: start it as a user who may do nothing.
+# How to start it (see adbd_fixture.py): ADBD_PORT=<port> TMPDIR=<scratch folder> [ADBD_KEYS=<public keys>] adbd.
+# It listens on 127.0.0.1 only, lets in whoever comes unless ADBD_KEYS names a file of public keys, and runs commands
+# with /bin/sh: start it as a user who may do nothing.
 set -eu
 umask 022
 export LC_ALL=C
@@ -42,10 +43,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # --- The source, by an apt configuration of our own: this machine's, with its sources' sources added.
-mkdir -p "$work/apt/sources" "$work/apt/lists/partial" "$work/apt/archives/partial" "$work/packages" "$work/root" "$work/source"
+mkdir -p "$work/apt/sources" "$work/apt/lists/partial" "$work/apt/archives/partial" "$work/packages" \
+    "$work/root" "$work/source"
 for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
     [ -r "$list" ] || continue
-    sed -n 's/^[[:space:]]*deb[[:space:]]\(.*\)$/deb \1\ndeb-src \1/p' "$list" >"$work/apt/sources/$(basename "$list" .list).list"
+    sed -n 's/^[[:space:]]*deb[[:space:]]\(.*\)$/deb \1\ndeb-src \1/p' "$list" \
+        >"$work/apt/sources/$(basename "$list" .list).list"
 done
 for list in /etc/apt/sources.list.d/*.sources; do
     [ -r "$list" ] || continue
@@ -60,7 +63,8 @@ private() {
 }
 # A mirror without sources makes this fail as a whole; what counts is whether ours is there.
 private apt-get update >"$work/log" 2>&1 || :
-version=$(private apt-cache showsrc android-platform-tools 2>/dev/null | sed -n 's/^Version: \(29\.0\.6-.*\)$/\1/p' | sort -V | tail -n 1)
+version=$(private apt-cache showsrc android-platform-tools 2>/dev/null |
+    sed -n 's/^Version: \(29\.0\.6-.*\)$/\1/p' | sort -V | tail -n 1)
 [ -n "$version" ] || skip "apt's sources have no source package android-platform-tools 29.0.6"
 (
     cd "$work/packages"
@@ -94,6 +98,11 @@ edit adb/daemon/main.cpp '/"tcp:localhost:%d", DEFAULT_ADB/{n;N;d}'
 edit adb/transport_local.cpp 's/if (errno == EAFNOSUPPORT || errno == EINVAL || errno == EPROTONOSUPPORT)/if (serverfd < 0 \&\& (errno == EAFNOSUPPORT || errno == EINVAL || errno == EPROTONOSUPPORT))/'
 # The scratch folder is the caller's; /data/local/tmp where none is given, as on a phone.
 edit adb/daemon/shell_service.cpp 's/env\["TMPDIR"\] = "\/data\/local\/tmp";/env.emplace("TMPDIR", "\/data\/local\/tmp");/'
+# Keys are asked for where the caller gives some.
+edit adb/daemon/main.cpp 's/auth_required = android::base::GetBoolProperty("ro.adb.secure", false);/auth_required = getenv("ADBD_KEYS") != nullptr;/'
+edit ../../frameworks/native/libs/adbd_auth/adbd_auth.cpp '/static constexpr const char\* key_paths/d'
+edit ../../frameworks/native/libs/adbd_auth/adbd_auth.cpp \
+    's/for (const auto& path : key_paths) {/if (const char* path = getenv("ADBD_KEYS")) {/; s/^                    continue;/                    return;/'
 # Only clang knows thread annotations.
 edit base/include/android-base/thread_annotations.h 's/^#define THREAD_ANNOTATION_ATTRIBUTE__(x).*/#define THREAD_ANNOTATION_ATTRIBUTE__(x)/'
 
@@ -148,7 +157,8 @@ xargs -P "$jobs" -I '{}' sh -c '
     strict=
     case $1 in */adb/*) strict=-DANDROID_BASE_UNIQUE_FD_DISABLE_IMPLICIT_CONVERSION=1 ;; esac
     g++ -std=gnu++2a -include atomic -include optional $strict @"$2/flags" -c "$1" -o "$object" || exit 255
-' sh '{}' "$work" <"$work/sources" >"$work/log" 2>&1 || skip "it does not compile: $(grep -m 1 error: "$work/log" || tail -n 1 "$work/log")"
+' sh '{}' "$work" <"$work/sources" >"$work/log" 2>&1 ||
+    skip "it does not compile: $(grep -m 1 error: "$work/log" || tail -n 1 "$work/log")"
 gcc @"$work/flags" -c "$core/libcrypto_utils/android_pubkey.c" -o "$work/objects/android_pubkey.o" 2>"$work/log" ||
     skip "it does not compile: $(tail -n 1 "$work/log")"
 mkdir "$work/result"
