@@ -214,12 +214,14 @@ class PhoneSystem:
         if os.getuid() == 0 and not allowed:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def check_writable(self, place: Path) -> None:
+    def check_writable(self, place: Path, *, read_only: bool) -> None:
         """Refuse to write where the phone's shell user may not.
 
         Raises:
-            OSError: EACCES.
+            OSError: EACCES; EROFS if all is read-only.
         """
+        if read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if not any(place.is_relative_to(self.root / folder.lstrip("/")) for folder in _WRITABLE):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
