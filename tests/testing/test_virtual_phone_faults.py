@@ -197,6 +197,14 @@ def _processes_with(text: str) -> list[str]:
     return found
 
 
+def test_ended_processes_that_nobody_waits_for_disappear(start_phone: Start) -> None:
+    """So that a script that asks whether a process id still lives is told the truth."""
+    phone = start_phone()
+    with connected(phone) as device:
+        pid = device.shell("(sleep 0.1 & echo $!)").strip()
+    wait_for(phone, f"kill -0 {pid} 2>/dev/null || echo gone", "gone")
+
+
 def test_several_clients_at_once(start_phone: Start) -> None:
     phone = start_phone()
     said: list[str] = []

@@ -49,6 +49,7 @@ done
 # A mount of its own, so that it can be made read-only.
 mount --bind "$root/data" "$root/data"
 
-echo ready
-# Ended children that nobody waits for disappear, as they do on a phone.
-exec env -i --ignore-signal=CHLD PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /bin/cat
+# Ready only with the new root: who enters before would be in the old one. Ended children that nobody waits for
+# disappear, as they do on a phone: SIGCHLD is ignored last of all, because a shell sets it back.
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" \
+    /bin/sh -c 'echo ready; exec env --ignore-signal=CHLD /bin/cat'
