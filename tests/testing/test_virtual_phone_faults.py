@@ -117,6 +117,30 @@ def test_garbled_packets_are_noticed_with_checksums(start_phone: Start) -> None:
             pull(device, "/data/local/tmp/file")
 
 
+def test_a_small_disk_runs_full_for_real(start_phone: Start) -> None:
+    phone = start_phone(data_bytes=1_000_000)
+    with connected(phone) as device:
+        push(device, CONTENT[:300_000], "/data/local/tmp/file")
+        assert pull(device, "/data/local/tmp/file") == CONTENT[:300_000]
+        assert phone.host_path("/data/local/tmp/file").read_bytes() == CONTENT[:300_000]
+        assert "No space left on device" in device.shell("dd if=/dev/zero of=/data/local/tmp/fill 2>&1")
+        # adb-shell looks for the phone's refusal only at the end, and may wait for it in vain: so with a real adbd.
+        with pytest.raises(Exception, match="No space left on device|timed out"):
+            device.push(io.BytesIO(CONTENT), "/data/local/tmp/other", read_timeout_s=2)
+    with connected(phone) as device:
+        assert device.shell("ls /data/local/tmp").split() == ["file", "fill"]
+        assert device.shell("rm /data/local/tmp/fill; echo x >/data/local/tmp/x && echo fits").strip() == "fits"
+
+
+def test_what_the_shell_may_not_read(start_phone: Start) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give the phone a user of its own")
+    with connected(start_phone()) as device:
+        assert "Permission denied" in device.shell("cat /sys/class/power_supply/bms/uevent 2>&1")
+        with pytest.raises(Exception, match="Permission denied"):
+            pull(device, "/sys/class/power_supply/bms/uevent")
+
+
 def test_stall(start_phone: Start) -> None:
     phone = start_phone()
     with connected(phone) as device:

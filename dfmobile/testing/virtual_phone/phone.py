@@ -42,6 +42,7 @@ class VirtualPhone:
             the usual ones. An empty text takes a command away.
         public_keys: lines of ``adbkey.pub`` that it lets in; None lets everyone in.
         accept_new_keys: whether a key that it does not know is allowed when it is offered.
+        data_bytes: size of its /data, so that it can run full for real; it is in memory then, and lost in a reboot.
     """
 
     def __init__(
@@ -56,12 +57,17 @@ class VirtualPhone:
         programs: Mapping[str, str] | None = None,
         public_keys: Sequence[str] | None = None,
         accept_new_keys: bool = False,
+        data_bytes: int | None = None,
     ) -> None:
         self.properties = {**snapdragon_845.PROPERTIES, **(properties or {})}
         shown = dict(snapdragon_845.files()) if files is None else {}
         shown.update(property_files(self.properties))
         chosen = {**default_programs(), **(programs or {})}
-        self.system = PhoneSystem(folder, shown, {name: text for name, text in chosen.items() if text}, files)
+        chosen = {name: text for name, text in chosen.items() if text}
+        self.system = PhoneSystem(folder, shown, chosen, tree=files, data_bytes=data_bytes)
+        if files is None:
+            for path in snapdragon_845.UNREADABLE:
+                self.system.plant(path, b"", mode=0)
         keys = None if public_keys is None else [parse_public_key(line) for line in public_keys]
         if keys is not None and None in keys:
             raise InputError("one of the public keys is none")

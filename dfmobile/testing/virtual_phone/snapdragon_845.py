@@ -38,6 +38,9 @@ PROPERTIES = {
     "sys.boot_completed": "1",
 }
 
+# The shell may not read them (where the phone has a user of its own, that is: where the tests run as root).
+UNREADABLE = ("/sys/class/power_supply/bms/uevent", "/sys/kernel/debug/clk/measure")
+
 _BATTERY = """Current Battery Service state:
   AC powered: false
   USB powered: true
