@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dfmobile.errors import BackendError
 from dfmobile.latency.benchmark_model_delegates import DelegateReader, DelegateUse
@@ -38,6 +39,7 @@ _FAILURES = (
 _SHELL_FAILURES = (": not executable:", ": not found", ": Permission denied", "CANNOT LINK EXECUTABLE", ": can't execute")
 # Tools print six significant digits (1.49712e+06), benchmark_litert_model two decimals of a millisecond.
 _AGREE_SHARE, _AGREE_MS = 1e-4, 0.0051
+_TICK_MS = 0.001  # of the tools' clock
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,23 @@ class BenchmarkLog:
     version: str | None = None
 
     @property
+    def statistic(self) -> Literal["median", "average"]:
+        """Which of them stands for the runs: the median where the log has it, else the average.
+
+        Medians come in whole microseconds. Where a tick is more than 1 % of a run, the average of thousands of runs
+        tells it better, as long as no disturbance has drawn it more than a tick away.
+        """
+        if self.median_ms is None:
+            return "average"
+        coarse = self.median_ms < 100 * _TICK_MS
+        return "average" if coarse and abs(self.average_ms - self.median_ms) <= _TICK_MS else "median"
+
+    @property
     def typical_ms(self) -> float:
-        """The median where the log has it, else the average."""
-        return self.average_ms if self.median_ms is None else self.median_ms
+        """The one value that stands for the runs; see ``statistic``."""
+        if self.median_ms is not None and self.statistic == "median":
+            return self.median_ms
+        return self.average_ms
 
     @property
     def delegated_fraction(self) -> float | None:

@@ -1,0 +1,387 @@
+"""The stock ``benchmark_model`` of TensorFlow Lite, on any device that a transport reaches.
+
+The user names the tool; nothing is downloaded. Each pass is one process on the device. Jobs are taken ahead and sent
+in batches that run there by themselves, so a cable may be pulled in between. The tool gives aggregates only: a pass
+has one value, the median where the tool tells it (2025 on) or else the average, and the rows say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dfmobile.devices.batch import Batch, BatchItem, BatchResult, BatchSettings, CoolDown
+from dfmobile.devices.device import Device
+from dfmobile.devices.elf import check_program
+from dfmobile.errors import BackendError, DeviceError, InputError
+from dfmobile.files import sha256_hex
+from dfmobile.latency.backends.base import Backend, MeasureJob, ModelOutputs, RuntimeIdentity
+from dfmobile.latency.benchmark_model_log import STAND_IN_GREETING
+from dfmobile.latency.benchmark_model_options import (
+    HALF,
+    OPTIONS,
+    check_precision,
+    fixed_flags,
+    longest_s,
+    parse_options,
+    protocol_flags,
+)
+from dfmobile.latency.benchmark_model_outputs import (
+    FLAG,
+    OutputRequest,
+    agreement,
+    output_request,
+    read_outputs,
+    split_log,
+)
+from dfmobile.latency.benchmark_model_results import measurement, read_log, refuse_partial
+from dfmobile.latency.inprocess import random_inputs
+from dfmobile.latency.measurement import PassResult, Protocol
+
+MAX_JOBS = 40
+MAX_BYTES = 300 * 2**20
+KEPT_OUTPUT_BYTES = 128 * 2**20
+_TOOL = "benchmark_model"
+_RUN_PREFIX = "bm"
+_NOTHING_TIMED = Protocol(passes=1, runs=1, min_runs=1, hot_budget_ms=0, min_warm_up_runs=1, warm_up_ms=0)
+
+
+class BenchmarkModelBackend(Backend):
+    """Times .tflite files with the stock tool.
+
+    Args:
+        device: any.
+        threads: of the tool.
+        precision: ``fp32``, ``int8`` (files of static int8) or ``fp16-compute`` (fp32 files, computed in float16).
+        options: see ``benchmark_model_options.OPTIONS``; ``binary`` is needed.
+
+    Raises:
+        InputError: if an option cannot be.
+        BackendError: if the tool was built for another processor, or the precision does not fit the device.
+        DeviceError: if the device is gone.
+    """
+
+    name = "benchmark_model"
+    model_format = "tflite"
+    precisions = ("fp32", "int8", HALF)
+    options: ClassVar[Mapping[str, str]] = OPTIONS
+    required_options: ClassVar[tuple[str, ...]] = ("binary",)
+    # Replaced in tests; how often to look at the device.
+    poll_s: ClassVar[float] = 0.5
+    batch_class: ClassVar[type[Batch]] = Batch
+
+    def __init__(
+        self, device: Device, *, threads: int = 1, precision: str = "fp32", options: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(device, threads=threads, precision=precision)
+        self._options = parse_options(options or {})
+        self.processor = self._options.processor
+        check_precision(self._options, precision, device.profile)
+        self._cluster = self._chosen_cluster()
+        self._flags = fixed_flags(self._options, precision, threads)
+        self._binary_sha256 = self._find_binary()
+        # Outputs by the model's SHA-256; None: asked for, and not (yet) there.
+        self._outputs: OrderedDict[str, ModelOutputs | None] = OrderedDict()
+        self._running = False
+
+    def identity(self) -> RuntimeIdentity:
+        """See base class; the first call runs the tool once, without a model, to see that it starts."""
+        flags = {
+            "processor": self.processor,
+            "flags": " ".join(self._flags),
+            "warm_up_secs": self._options.warm_up_secs,
+            "allow_partial": self._options.allow_partial,
+        }
+        version = self._greeting or self._options.version or "unknown"
+        return RuntimeIdentity(_TOOL, version, self._binary_sha256, flags)
+
+    def affinity(self) -> str | None:
+        """See base class; the mask of the chosen cluster."""
+        return None if self._cluster is None else self._cluster.affinity_mask
+
+    def evidence(self) -> dict[str, Any]:
+        """See base class."""
+        return {
+            "binary": self._options.binary,
+            "outputs_checked": self._writes_outputs,
+            "cool_down_c": self._options.cool_down_c,
+        }
+
+    def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+        """See base class; up to ``MAX_JOBS`` jobs or ``MAX_BYTES`` of model files are sent at once.
+
+        A model that fails does not take the others of its batch with it: their results come first.
+        """
+        stream = iter(jobs)
+        while chunk := self._chunk(stream):
+            yield from self._measure_chunk(chunk)
+
+    def outputs(self, model_path: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> ModelOutputs | None:
+        """See base class; None where the tool cannot write them, or they are too large to come back."""
+        if not self._writes_outputs:
+            return None
+        key = _sha256_of(model_path)
+        usual = all(map(np.array_equal, inputs, random_inputs([array.shape for array in inputs])))
+        if usual and self._outputs.get(key) is not None:
+            return self._outputs[key]
+        if self._running:  # the device has one job at a time, and this would disturb it
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            request = output_request(model_path, inputs, Path(folder))
+            if request is None:
+                return None
+            flags = [*self._flags, *protocol_flags(self._options, _NOTHING_TIMED)]
+            item = self._item("outputs", model_path, flags, request, longest_s(_NOTHING_TIMED, self._options))
+            result = self._run_one(item)
+        log, content = split_log(result.log)
+        read_log(model_path, result, log, self._options)
+        return None if content is None else read_outputs(model_path, content)
+
+    # The tool
+
+    def _chosen_cluster(self) -> Any:
+        profile, wanted = self.device.profile, self._options.cluster
+        name = profile.defaults.cluster if wanted is None else wanted
+        if not name:
+            return None
+        try:
+            return profile.cluster(name)
+        except KeyError:
+            known = ", ".join(cluster.name for cluster in profile.clusters) or "none"
+            raise InputError(
+                f"the device has no cluster {name!r}", hint=f"it has: {known}; or say cluster=none"
+            ) from None
+
+    def _find_binary(self) -> str:
+        """Check that the tool is there and fits the device; return its SHA-256."""
+        if self._options.on_device:
+            found = self.device.transport.stat(self._options.binary)
+            if found is None or found.kind != "file":
+                raise BackendError(
+                    f"there is no file {self._options.binary} on {self.device.uri}",
+                    hint="push it there and make it executable, or name a file of this machine: binary=FILE",
+                )
+            return self.device.transport.sha256(self._options.binary)
+        path = Path(self._options.binary)
+        if not path.is_file():
+            raise BackendError(
+                f"there is no file {path}", hint="name the tool: --backend-option binary=FILE or binary=device:/…"
+            )
+        check_program(path, self.device.profile.abi)
+        return sha256_hex(path)
+
+    @cached_property
+    def _help(self) -> str:
+        """What the tool prints when asked for help, or for want of a model: its flags, and that it runs at all."""
+        result = self._run_one(BatchItem("help", (self._program, "--help"), timeout_s=60.0))
+        text = result.log.decode("utf-8", "replace")
+        if "--graph" not in text:
+            last = " | ".join(line.strip()[:200] for line in text.strip().splitlines()[-3:]) or "nothing"
+            raise BackendError(
+                f"{self._options.binary} does not behave like benchmark_model on {self.device.uri}: it ended with "
+                f"{result.exit_code} and printed: {last}",
+                hint="is it benchmark_model, built for this device, and executable?",
+            )
+        return text
+
+    @cached_property
+    def _greeting(self) -> str:
+        """What the tool says of itself; the stock ones say nothing, our stand-in says what it is."""
+        lines = self._help.splitlines()
+        found = next((line.strip() for line in lines[:20] if line.strip().startswith(STAND_IN_GREETING)), "")
+        return found[:200]
+
+    @cached_property
+    def _writes_outputs(self) -> bool:
+        return self._options.outputs and f"--{FLAG}" in self._help
+
+    @property
+    def _program(self) -> str:
+        return self._options.binary if self._options.on_device else f"{{run}}/{_TOOL}"
+
+    # Batches
+
+    def _chunk(self, jobs: Iterator[MeasureJob]) -> list[MeasureJob]:
+        found: list[MeasureJob] = []
+        sizes: dict[Path, int] = {}
+        while len(found) < MAX_JOBS and sum(sizes.values()) < MAX_BYTES:
+            job = next(jobs, None)
+            if job is None:
+                break
+            if job.protocol.threads != self.threads:
+                raise BackendError(f"a job for {job.protocol.threads} threads on a backend of {self.threads}")
+            path = Path(job.model_path)
+            if not path.is_file():
+                raise BackendError(f"there is no model file {path}")
+            sizes[path] = path.stat().st_size
+            found.append(job)
+        return found
+
+    def _measure_chunk(self, chunk: list[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+        failures: list[BackendError] = []
+        with tempfile.TemporaryDirectory(prefix="dfmobile-inputs-") as folder:
+            prepared = {
+                f"j{number:03d}": (job, *self._prepare(f"j{number:03d}", job, Path(folder) / str(number)))
+                for number, job in enumerate(chunk)
+            }
+            waiting = set(prepared)
+            with self._batch() as batch:
+                for result in batch.run([item for _, item, _ in prepared.values()]):
+                    if result.id not in waiting:
+                        raise BackendError(f"the device returned a result for an unknown item {result.id!r}")
+                    waiting.remove(result.id)
+                    job, _, flags = prepared[result.id]
+                    try:
+                        measured = self._result(job, result, flags)
+                    except BackendError as error:
+                        self._outputs.pop(_sha256_of(job.model_path), None)
+                        failures.append(error)
+                        continue
+                    yield job.id, measured
+        if failures:
+            more = f" (and {len(failures) - 1} more of this batch failed)" if len(failures) > 1 else ""
+            raise BackendError(f"{failures[0]}{more}", failures[0].hint) from failures[0]
+        if waiting:
+            raise BackendError(f"the device returned no result for {len(waiting)} of {len(chunk)} models")
+
+    def _prepare(self, identifier: str, job: MeasureJob, folder: Path) -> tuple[BatchItem, list[str]]:
+        flags = [*self._flags, *protocol_flags(self._options, job.protocol)]
+        request, key = None, _sha256_of(job.model_path)
+        if self._writes_outputs and key not in self._outputs:
+            folder.mkdir()
+            request = output_request(Path(job.model_path), None, folder)
+            self._outputs[key] = None
+        timeout_s = longest_s(job.protocol, self._options)
+        return self._item(identifier, Path(job.model_path), flags, request, timeout_s), flags
+
+    def _item(
+        self, identifier: str, model_path: Path, flags: list[str], request: OutputRequest | None, timeout_s: float
+    ) -> BatchItem:
+        argv: tuple[str, ...] = (self._program, "--graph={item}/model.tflite", *flags)
+        files: tuple[tuple[Path, str], ...] = ((model_path, "model.tflite"),)
+        if request is not None:
+            argv, files = request.wrapped((*argv, *request.flags)), (*files, *request.files)
+        return BatchItem(identifier, argv, files, timeout_s)
+
+    def _result(self, job: MeasureJob, result: BatchResult, flags: list[str]) -> PassResult:
+        path = Path(job.model_path)
+        try:
+            own, content = split_log(result.log)
+        except BackendError as error:
+            raise BackendError(f"{path}: {error}", error.hint) from error
+        log = read_log(path, result, own, self._options)
+        refuse_partial(path, log, self._options, self.precision)
+        cores = None if self._cluster is None else list(self._cluster.cores)
+        measured = measurement(log, result, job.protocol, flags, cores)
+        if content is not None:
+            found = read_outputs(path, content)
+            measured.extra["outputs"] = agreement(path, found, self.precision)
+            self._keep(_sha256_of(path), found)
+        elif not self._writes_outputs:
+            measured.extra["outputs"] = "outputs not checked: " + (
+                "this version of the tool cannot write them" if self._options.outputs else "not asked for"
+            )
+        if "outputs" in measured.extra:
+            measured.extra["remarks"].append(measured.extra["outputs"])
+        return measured
+
+    def _keep(self, key: str, outputs: ModelOutputs) -> None:
+        self._outputs[key] = outputs
+        self._outputs.move_to_end(key)
+        kept = [(name, item) for name, item in self._outputs.items() if item is not None]
+        size = sum(values.nbytes for _, item in kept for values in item.values)
+        for name, item in kept[:-1]:  # the oldest first; they were asked for, which stays noted
+            if size <= KEPT_OUTPUT_BYTES:
+                break
+            size -= sum(values.nbytes for values in item.values)
+            self._outputs[name] = None
+
+    def _run_one(self, item: BatchItem) -> BatchResult:
+        with self._batch() as batch:
+            for result in batch.run([item]):
+                return result
+        raise BackendError(f"{self.device.uri} returned no result for the item {item.id}")
+
+    @contextlib.contextmanager
+    def _batch(self) -> Iterator[Batch]:
+        """Open a batch, and remove it from the device when it is done with, however that ends."""
+        if self._running:
+            raise BackendError("this backend is measuring already", hint="take all results of one call first")
+        self._remove_orphans()
+        token = secrets.token_hex(4)
+        batch = self.batch_class(
+            self.device.transport, self._settings(), run_id=f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{token}"
+        )
+        self._running = True
+        try:
+            yield batch
+        except BaseException:
+            with contextlib.suppress(DeviceError):  # the first error is the one to tell
+                batch.clean_up()
+            raise
+        finally:
+            self._running = False
+        batch.clean_up()
+
+    def _settings(self) -> BatchSettings:
+        binary = () if self._options.on_device else ((Path(self._options.binary), _TOOL),)
+        return BatchSettings(
+            affinity_mask=self.affinity(),
+            shared_files=binary,
+            task_profile="MaxPerformance",
+            cool_down=self._cool_down(),
+            spin_up_ms=200 if self._options.cool_down_c is not None else 0,  # clocks fall while it cools
+            poll_s=self.poll_s,
+        )
+
+    def _cool_down(self) -> CoolDown | None:
+        limit_c = self._options.cool_down_c
+        if limit_c is None:
+            return None
+        zones = [zone.type for zone in self.device.profile.thermal_zones]
+        chosen = tuple(zone for zone in zones if any(word in zone.lower() for word in ("cpu", "gpu", "soc")))
+        if not chosen:
+            raise InputError(
+                "option cool-down: the device's profile has no thermal zone of CPU, GPU or SoC",
+                hint="leave the option out; dfmobile profile --device shows what can be read",
+            )
+        return CoolDown(chosen, round(1000 * limit_c))
+
+    def _remove_orphans(self) -> None:
+        """Remove runs of this backend whose process on this machine is gone: it was killed, and they hold the lock."""
+        for run in self.batch_class.runs(self.device.transport):
+            prefix, _, rest = run.run_id.partition("-")
+            host, _, rest = rest.partition("-")
+            pid = rest.partition("-")[0]
+            if prefix == _RUN_PREFIX and host == _host() and pid.isdigit() and not _alive(int(pid)):
+                self.batch_class(self.device.transport, self._settings(), run_id=run.run_id).clean_up()
+
+
+def _host() -> str:
+    return sha256(f"{platform.node()} {os.getuid() if hasattr(os, 'getuid') else 0}".encode()).hexdigest()[:8]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _sha256_of(path: Path | str) -> str:
+    return sha256_hex(path)
