@@ -218,7 +218,6 @@ def test_the_stand_in_says_what_it_is() -> None:
         (logs.LITERT + logs.LITERT, "several runs"),
         (logs.NEW.replace("Inference (avg): 150320", "Inference (avg): 99000"), "contradicts itself"),
         (logs.NEW.replace("min=150000 max=151000", "min=151000 max=150000"), "contradicts itself"),
-        (logs.NEW.replace("150320", "0").replace("median=150210", "median=0"), "contradicts itself"),
         ("Inference timings in us: Init: 1, Inference (avg): 0", "shorter than its clock can tell"),
         ("Inference timings in us: Init: 1, Inference (avg): 1e300", "longer than an hour"),
         ("Inference timings in us: Init: 1, Inference (avg): nan", "no line of timings"),
