@@ -18,6 +18,7 @@ from dfmobile.cli.common import (
     handled,
     parse_backend_options,
     print_json,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def bench(
     with open_device(device) as opened:
         options = parse_backend_options(backend_option)
         runtime = open_backend(backend, opened, threads=threads, precision=precision, options=options)
+        runtime.tell = say
         if modes:
             _bench_mode(model, runtime, sustained, cadence, json)
             return
@@ -88,6 +90,8 @@ def bench(
     else:
         typer.echo(f"p5 {statistics.p5_ms:.4f} ms, p95 {statistics.p95_ms:.4f} ms; clock {clock}")
     typer.echo(f"ready after {result.init_ms:.1f} ms")
+    for remark in result.remarks:
+        typer.echo(remark)
     if result.peak_memory_bytes is not None:
         typer.echo(f"peak memory {result.peak_memory_bytes / 1e6:.1f} MB")
 

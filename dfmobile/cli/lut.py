@@ -108,6 +108,7 @@ def build(
     with open_device(device) as opened, ProgressLine("measuring") as line:
         options = parse_backend_options(backend_option)
         runtime = open_backend(backend, opened, threads=threads, precision=precision, options=options)
+        runtime.tell = say
         first = True
 
         def progress(step: BuildProgress) -> None:

@@ -116,6 +116,7 @@ def calibrate(
             precision=header.precision,
             options=parse_backend_options(backend_option),
         )
+        backend.tell = say
         report = calibrate_table(
             table,
             opened_space,
@@ -181,6 +182,7 @@ def validate(
             precision=header.precision,
             options=parse_backend_options(backend_option),
         )
+        backend.tell = say
         found = validate_table(
             table,
             opened_space,

@@ -139,6 +139,7 @@ def conduct(
             precision=header.precision,
             options=backend_options,
         )
+        backend.tell = say
         return result, remeasure(folder, backend, chosen, progress=say)
 
 

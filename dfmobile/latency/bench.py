@@ -60,12 +60,25 @@ class BenchResult:
         """Half of the 95 % interval of ``median_ms``; None for a single pass."""
         return self.statistics.half_width_ms
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the passes say besides their times, each once: delegates, memory, agreement of outputs."""
+        found = [text for item in self.provenance["passes"] for text in item["extra"].get("remarks", [])]
+        grown = [item["extra"].get("memory_bytes") for item in self.provenance["passes"]]
+        most = max((size for size in grown if isinstance(size, int)), default=None)
+        if most is not None:
+            found.append(f"memory footprint {most / 1e6:.1f} MB at most")
+        return list(dict.fromkeys(map(str, found)))
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``dfmobile bench --json`` prints."""
         numbers = dataclasses.asdict(self.statistics)
         return {
             "model": self.model,
-            **{name: numbers[name] for name in ("median_ms", "p5_ms", "p95_ms", "mean_ms", "mad_ms", "n", "runs", "passes")},
+            **{
+                name: numbers[name]
+                for name in ("median_ms", "p5_ms", "p95_ms", "mean_ms", "mad_ms", "n", "runs", "passes")
+            },
             "half_width_ms": self.half_width_ms,
             "samples_ms": self.samples_ms,
             "init_ms": self.init_ms,

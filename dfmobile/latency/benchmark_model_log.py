@@ -36,7 +36,13 @@ _FAILURES = (
     "Failed to ", "Benchmarking failed", "Segmentation fault", "Aborted", "Bus error", "Illegal instruction", "Killed",
     "Disallowed CPU fallback detected", "Error:",
 )  # fmt: skip
-_SHELL_FAILURES = (": not executable:", ": not found", ": Permission denied", "CANNOT LINK EXECUTABLE", ": can't execute")
+_SHELL_FAILURES = (
+    ": not executable:",
+    ": not found",
+    ": Permission denied",
+    "CANNOT LINK EXECUTABLE",
+    ": can't execute",
+)
 # Tools print six significant digits (1.49712e+06), benchmark_litert_model two decimals of a millisecond.
 _AGREE_SHARE, _AGREE_MS = 1e-4, 0.0051
 _TICK_MS = 0.001  # of the tools' clock

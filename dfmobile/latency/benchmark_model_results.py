@@ -169,8 +169,6 @@ def remarks(log: BenchmarkLog) -> list[str]:
         found.append(f"not supported by a delegate: {'; '.join(log.unsupported_ops)}")
     if log.unconsumed_flags:
         found.append(f"flags that the tool does not know: {log.unconsumed_flags}")
-    if log.memory_bytes is not None:
-        found.append(f"memory footprint {log.memory_bytes / 1e6:.1f} MB")
     return found
 
 

@@ -158,13 +158,13 @@ class PassResult:
     @property
     def timed_runs(self) -> int:
         """Return how many hot runs were timed, also where their samples did not come back; at least ``len(hot_ms)``."""
-        count = self.extra.get("count") if self.aggregate else None
-        return count if is_count(count) and count >= len(self.hot_ms) else len(self.hot_ms)
+        count: Any = self.extra.get("count") if self.aggregate else None
+        return max(len(self.hot_ms), int(count) if is_count(count) else 0)
 
     @property
     def mean_ms(self) -> float | None:
         """Return the arithmetic mean of the hot runs; None where there were none."""
-        told = self.extra.get("average_ms") if self.aggregate else None
+        told: Any = self.extra.get("average_ms") if self.aggregate else None
         if is_time(told):
             return float(told)
         return math.fsum(self.hot_ms) / len(self.hot_ms) if self.hot_ms else None

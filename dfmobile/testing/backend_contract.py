@@ -77,6 +77,13 @@ class BackendContract:
         results = list(backend.measure(jobs))
         assert sorted(identifier for identifier, _ in results) == ["job 0", "job 1", "job 2"]
 
+    def test_it_can_tell(self, backend: Backend) -> None:
+        """Whoever opens it may replace how it tells people what goes on."""
+        said: list[str] = []
+        backend.tell = said.append
+        backend.tell("a line")
+        assert said == ["a line"]
+
     def test_no_jobs_no_results(self, backend: Backend) -> None:
         """An empty stream ends."""
         assert list(backend.measure([])) == []

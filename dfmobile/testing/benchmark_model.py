@@ -125,16 +125,16 @@ class _Model:
                 f" yielding {partitions} partitions for the whole graph."
             )
         if whole:
-            _say("Explicitly applied XNNPACK delegate, and the model graph will be completely executed by the delegate.")
+            _say(
+                "Explicitly applied XNNPACK delegate, and the model graph will be completely executed by the delegate."
+            )
         elif total - left and partitions:
             _say(
                 "Explicitly applied XNNPACK delegate, and the model graph will be partially executed by the delegate"
                 f" w/ {partitions} delegate kernels."
             )
         else:
-            _say(
-                "Though XNNPACK delegate is explicitly applied, the model graph will not be executed by the delegate."
-            )
+            _say("Though XNNPACK delegate is explicitly applied, the model graph will not be executed by the delegate.")
 
     def outputs(self) -> bytes:
         if self._half is not None:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Small logs in the formats of ``benchmark_model`` and ``benchmark_litert_model``, written for the tests."""
 
 from __future__ import annotations

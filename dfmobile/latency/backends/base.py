@@ -98,6 +98,8 @@ class Backend(ABC):
             )
         if not 1 <= threads <= 256:
             raise InputError(f"{threads} threads are not between 1 and 256")
+        # Told a line where people should know what is going on: a connection that was lost, a device that restarted.
+        self.tell: Callable[[str], None] = lambda text: None
         self.device = device
         self.threads = threads
         self.precision = precision

@@ -13,7 +13,7 @@ import platform
 import secrets
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from dfmobile.devices.batch import Batch, BatchItem, BatchResult, BatchSettings, CoolDown
+from dfmobile.devices.batch import (
+    Batch,
+    BatchItem,
+    BatchProgress,
+    BatchResult,
+    BatchSettings,
+    CoolDown,
+    PhoneLockedError,
+)
 from dfmobile.devices.device import Device
 from dfmobile.devices.elf import check_program
 from dfmobile.errors import BackendError, DeviceError, InputError
@@ -54,6 +62,7 @@ MAX_JOBS = 40
 MAX_BYTES = 300 * 2**20
 KEPT_OUTPUT_BYTES = 128 * 2**20
 _TOOL = "benchmark_model"
+_ACTIVE: set[str] = set()  # ids of the runs that this process is taking results of
 _RUN_PREFIX = "bm"
 _NOTHING_TIMED = Protocol(passes=1, runs=1, min_runs=1, hot_budget_ms=0, min_warm_up_runs=1, warm_up_ms=0)
 
@@ -132,7 +141,7 @@ class BenchmarkModelBackend(Backend):
         """See base class; None where the tool cannot write them, or they are too large to come back."""
         if not self._writes_outputs:
             return None
-        key = _sha256_of(model_path)
+        key = sha256_hex(model_path)
         usual = all(map(np.array_equal, inputs, random_inputs([array.shape for array in inputs])))
         if usual and self._outputs.get(key) is not None:
             return self._outputs[key]
@@ -237,8 +246,8 @@ class BenchmarkModelBackend(Backend):
                 for number, job in enumerate(chunk)
             }
             waiting = set(prepared)
-            with self._batch() as batch:
-                for result in batch.run([item for _, item, _ in prepared.values()]):
+            with contextlib.closing(self._run([item for _, item, _ in prepared.values()])) as results:
+                for result in results:
                     if result.id not in waiting:
                         raise BackendError(f"the device returned a result for an unknown item {result.id!r}")
                     waiting.remove(result.id)
@@ -246,7 +255,7 @@ class BenchmarkModelBackend(Backend):
                     try:
                         measured = self._result(job, result, flags)
                     except BackendError as error:
-                        self._outputs.pop(_sha256_of(job.model_path), None)
+                        self._outputs.pop(sha256_hex(job.model_path), None)
                         failures.append(error)
                         continue
                     yield job.id, measured
@@ -258,7 +267,7 @@ class BenchmarkModelBackend(Backend):
 
     def _prepare(self, identifier: str, job: MeasureJob, folder: Path) -> tuple[BatchItem, list[str]]:
         flags = [*self._flags, *protocol_flags(self._options, job.protocol)]
-        request, key = None, _sha256_of(job.model_path)
+        request, key = None, sha256_hex(job.model_path)
         if self._writes_outputs and key not in self._outputs:
             folder.mkdir()
             request = output_request(Path(job.model_path), None, folder)
@@ -288,7 +297,7 @@ class BenchmarkModelBackend(Backend):
         if content is not None:
             found = read_outputs(path, content)
             measured.extra["outputs"] = agreement(path, found, self.precision)
-            self._keep(_sha256_of(path), found)
+            self._keep(sha256_hex(path), found)
         elif not self._writes_outputs:
             measured.extra["outputs"] = "outputs not checked: " + (
                 "this version of the tool cannot write them" if self._options.outputs else "not asked for"
@@ -309,31 +318,60 @@ class BenchmarkModelBackend(Backend):
             self._outputs[name] = None
 
     def _run_one(self, item: BatchItem) -> BatchResult:
-        with self._batch() as batch:
-            for result in batch.run([item]):
-                return result
-        raise BackendError(f"{self.device.uri} returned no result for the item {item.id}")
+        results = list(self._run([item]))  # to its end: the run is removed from the device with its last result
+        if len(results) != 1:
+            raise BackendError(f"{self.device.uri} returned {len(results)} results for one item")
+        return results[0]
 
-    @contextlib.contextmanager
-    def _batch(self) -> Iterator[Batch]:
-        """Open a batch, and remove it from the device when it is done with, however that ends."""
+    def _run(self, items: Sequence[BatchItem]) -> Generator[BatchResult]:
+        """Run items on the device; what ends early, however that is, is removed from there.
+
+        Raises:
+            PhoneLockedError: if someone else's run is there; one of ours whose process is gone makes way.
+            DeviceError: see ``Batch.run``.
+        """
         if self._running:
             raise BackendError("this backend is measuring already", hint="take all results of one call first")
-        self._remove_orphans()
-        token = secrets.token_hex(4)
-        batch = self.batch_class(
-            self.device.transport, self._settings(), run_id=f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{token}"
-        )
-        self._running = True
-        try:
-            yield batch
-        except BaseException:
-            with contextlib.suppress(DeviceError):  # the first error is the one to tell
-                batch.clean_up()
-            raise
-        finally:
-            self._running = False
-        batch.clean_up()
+        for last_try in (False, True):
+            run_id = f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+            batch = self.batch_class(self.device.transport, self._settings(), run_id=run_id)
+            _ACTIVE.add(run_id)
+            self._running = True
+            try:
+                yield from batch.run(items, self._progress)
+                return
+            except PhoneLockedError:
+                if last_try or not self._remove_orphans():
+                    raise
+            except BaseException:
+                with contextlib.suppress(DeviceError):  # the first error is the one to tell
+                    batch.clean_up()
+                raise
+            finally:
+                self._running = False
+                _ACTIVE.discard(run_id)
+
+    def _progress(self, step: BatchProgress) -> None:
+        if step.message:
+            self.tell(step.message)
+
+    def _remove_orphans(self) -> bool:
+        """Remove runs of this machine and user whose process is gone: it was killed, and they hold the lock.
+
+        Returns:
+            Whether there were any.
+        """
+        found = False
+        for run in self.batch_class.runs(self.device.transport):
+            parts = run.run_id.split("-")
+            if len(parts) != 4 or parts[:2] != [_RUN_PREFIX, _host()] or not parts[2].isdigit():
+                continue
+            mine = int(parts[2]) == os.getpid()
+            if run.run_id not in _ACTIVE if mine else not _alive(int(parts[2])):
+                self.tell(f"removing the run {run.run_id} from the device: the process that started it is gone")
+                self.batch_class(self.device.transport, self._settings(), run_id=run.run_id).clean_up()
+                found = True
+        return found
 
     def _settings(self) -> BatchSettings:
         binary = () if self._options.on_device else ((Path(self._options.binary), _TOOL),)
@@ -359,15 +397,6 @@ class BenchmarkModelBackend(Backend):
             )
         return CoolDown(chosen, round(1000 * limit_c))
 
-    def _remove_orphans(self) -> None:
-        """Remove runs of this backend whose process on this machine is gone: it was killed, and they hold the lock."""
-        for run in self.batch_class.runs(self.device.transport):
-            prefix, _, rest = run.run_id.partition("-")
-            host, _, rest = rest.partition("-")
-            pid = rest.partition("-")[0]
-            if prefix == _RUN_PREFIX and host == _host() and pid.isdigit() and not _alive(int(pid)):
-                self.batch_class(self.device.transport, self._settings(), run_id=run.run_id).clean_up()
-
 
 def _host() -> str:
     return sha256(f"{platform.node()} {os.getuid() if hasattr(os, 'getuid') else 0}".encode()).hexdigest()[:8]
@@ -381,7 +410,3 @@ def _alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _sha256_of(path: Path | str) -> str:
-    return sha256_hex(path)
