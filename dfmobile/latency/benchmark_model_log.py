@@ -7,6 +7,7 @@ linear time, and whatever is in them, nothing but ``BackendError`` comes out.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -278,7 +279,7 @@ class _Reader:
             ("min", log.min_ms), ("p5", log.p5_ms), ("median", log.median_ms), ("p95", log.p95_ms), ("max", log.max_ms)
         ]  # fmt: skip
         known = [(name, value) for name, value in order if value is not None]
-        pairs = [*zip(known, known[1:], strict=False)]
+        pairs = list(itertools.pairwise(known))
         pairs += [((name, value), ("average", log.average_ms)) for name, value in known if name == "min"]
         pairs += [(("average", log.average_ms), (name, value)) for name, value in known if name == "max"]
         for (low, less), (high, more) in pairs:

@@ -339,7 +339,6 @@ class BenchmarkModelBackend(Backend):
             self._running = True
             try:
                 yield from batch.run(items, self._progress)
-                return
             except PhoneLockedError:
                 if last_try or not self._remove_orphans():
                     raise
@@ -347,6 +346,8 @@ class BenchmarkModelBackend(Backend):
                 with contextlib.suppress(DeviceError):  # the first error is the one to tell
                     batch.clean_up()
                 raise
+            else:
+                return
             finally:
                 self._running = False
                 _ACTIVE.discard(run_id)
