@@ -127,8 +127,9 @@ watch() {
 
 end_driver() {
     trap '' TERM
-    [ -z "${watcher:-}" ] || kill -TERM "$watcher" 2>/dev/null
     stop_orphan
+    # Stopped on purpose: that is no attempt of the item.
+    [ -z "$id" ] || rm -f "results/$id.tries"
     echo "$1" >state
     drop_lock
     exit "$2"
@@ -203,6 +204,9 @@ screen $screen"
         # What it left behind; empty where all is well.
         kill -KILL "-$group" 2>/dev/null
         : >current
+        # Where there is no room now, the log may lack its end without a word.
+        echo "$pad" >room || cannot_write
+        : >room
         if [ -f "results/$id.timeout" ]; then
             timed_out=1
             code=124
@@ -219,6 +223,7 @@ end"
     echo "done $id $digest $code $2 $1 $5 $4 end" >"results/$id.part" ||
         cannot_write
     move "results/$id.part" "results/$id.done" || cannot_write
+    id=
 }
 
 # Once for the driver; the items inherit it. What came of it is recorded with each item.
@@ -253,7 +258,7 @@ read_screen() {
 work() {
     set -f
     have_lock=
-    watcher=
+    id=
     cd "$run" || exit 3
     launch=
     mask=
@@ -299,18 +304,21 @@ work() {
         launch="$launch taskset $mask"
     fi
     [ "$spin_ms" -eq 0 ] || launch="$launch sh ../../../../store/${self##*/} spin $spin_ms"
+    pad=0123456789abcdef
+    while [ ${#pad} -lt 8192 ]; do pad=$pad$pad; done
     watch &
-    watcher=$!
+    read_start $! || give_up "$proc is not readable"
+    echo "$! $started $boot" >watcher || give_up "cannot write to $base"
     echo running >state || give_up "cannot write to $base"
     answer "started $$"
     if [ "$push_first" -eq 1 ]; then
         await complete || end_driver starved 0
     fi
-    while read -r id <&3; do
+    while read -r next <&3; do
         [ ! -f stop ] || end_driver stopped 0
-        [ ! -f "results/$id.done" ] || continue
-        [ -f "items/$id/.ready" ] || await "items/$id/.ready" || end_driver starved 0
-        run_item "$id"
+        [ ! -f "results/$next.done" ] || continue
+        [ -f "items/$next/.ready" ] || await "items/$next/.ready" || end_driver starved 0
+        run_item "$next"
     done 3<list
     end_driver finished 0
 }

@@ -170,8 +170,13 @@ stop_item() {
     ! lives "$1" "$2" "$boot" || kill -KILL "$1" 2>/dev/null
 }
 
-# An item that a dead driver of this boot left running.
+# What a dead driver of this boot left running: the item and the process that watches it.
 stop_orphan() {
+    orphan=
+    orphan_start=
+    orphan_boot=
+    { read -r orphan orphan_start orphan_boot <watcher; } 2>/dev/null
+    ! lives "$orphan" "$orphan_start" "$orphan_boot" || kill -TERM "$orphan" 2>/dev/null
     item=
     group=
     { read -r item group item_start deadline <current; } 2>/dev/null

@@ -254,7 +254,8 @@ class RemoteDriver:
             return error
         with contextlib.suppress(DeviceError):
             text = self.transport.run(["sh", "-c", _DIAGNOSE, "sh", self.base], timeout_s=_REQUEST_S).text
-            if re.search("read-only file system", text, re.IGNORECASE):
+            text = f"{error}\n{text}"
+            if re.search("read-only file system|file system is read-only", text, re.IGNORECASE):
                 return DeviceError(
                     f"{self.base} on the device is read-only",
                     hint="restart the device; a storage that turns read-only is often damaged or not unlocked yet",
