@@ -59,7 +59,7 @@ class BatchItem:
         """
         if not _ID.fullmatch(self.id):
             raise InputError(f"{quoted(self.id)} cannot name an item: letters, digits, '_', '.', '-', at most 100")
-        if not self.argv or not self.argv[0] or any("\0" in argument for argument in self.argv):
+        if not self.argv or self.argv[0][:1] in ("", "-") or any("\0" in argument for argument in self.argv):
             raise InputError(f"item {self.id}: a command needs a program, and no argument may hold a NUL")
         if sum(len(argument.encode("utf-8", "surrogateescape")) for argument in self.argv) > MAX_ARGUMENTS_BYTES:
             raise InputError(f"item {self.id}: its arguments are longer than {MAX_ARGUMENTS_BYTES} bytes")

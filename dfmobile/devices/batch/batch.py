@@ -7,13 +7,13 @@ items takes over where this one ended. Nothing is run twice and nothing is lost,
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import platform
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
 from dfmobile.devices.batch.base import (
     MAX_ITEMS,
@@ -48,6 +48,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _STOP_WAIT_S = 3600.0
 _PROGRESS_S = 1.0
+_LOOK_ITEMS = 64
 
 
 class Batch:
@@ -90,8 +91,9 @@ class Batch:
     ) -> Iterator[BatchResult]:
         """Run the items that have not run yet, and yield the results of all, each once, as they come.
 
-        When the last result was taken, the run is removed from the device. Where this ends earlier (an error,
-        Ctrl-C, a closed iterator), the device goes on by itself; ``clean_up`` stops it.
+        When the last result was taken, the run is removed from the device. Where this ends earlier (Ctrl-C, a closed
+        iterator, a lost connection), the device goes on by itself; ``clean_up`` stops it. After an error that the
+        user has to see to, it ends with the item that runs.
 
         Args:
             items: in the order in which they run.
@@ -122,7 +124,7 @@ class Batch:
                     self._attach()
                     attached = True
                 sent = self._send_next()
-                poll = self._driver.poll(list(self._pending), self._settings.log_limit_bytes)
+                poll = self._look()
                 losses = 0
             except (ConnectionLostError, CommandTimeoutError) as error:
                 losses += 1
@@ -140,6 +142,9 @@ class Batch:
                 continue
             except DeviceError as error:
                 told = self._driver.diagnose(error)
+                # The user has to do something first: do not keep the device from others meanwhile.
+                with contextlib.suppress(DeviceError):
+                    self._driver.stop("after-item")
                 if told is error:
                     raise
                 raise told from error
@@ -158,6 +163,8 @@ class Batch:
             if not poll.exists or not poll.alive or _changed(self._boot, poll.boot):
                 # Ended, killed, or gone with a restart: what has no result is run by a new one.
                 attached = False
+                if poll.state.startswith("failed") and not _changed(self._boot, poll.boot):
+                    raise self._given_up(poll)
                 if not fresh:
                     stalls += 1
                 if stalls > _MAX_STALLS:
@@ -261,6 +268,30 @@ class Batch:
         self._there = there
         del self._waiting[:count]
         return True
+
+    def _look(self) -> Poll:
+        """Look at the run. Where the answer is not whole, ask for one item after another, to find the damaged one.
+
+        Raises:
+            BatchDamagedError: if an answer is not whole that brings no result.
+        """
+        limit = self._settings.log_limit_bytes
+        try:
+            return self._driver.poll(list(self._pending), limit)
+        except BatchDamagedError:
+            found = self._driver.poll([], limit)
+        for name in list(self._pending)[:_LOOK_ITEMS]:
+            try:
+                one = self._driver.poll([name], limit)
+            except BatchDamagedError:
+                found.damaged.append(name)
+                continue
+            found.results += one.results
+            found.digests.update(one.digests)
+            found.damaged += one.damaged
+            if not one.results and not one.damaged:
+                break  # it did not run yet, nor did those after it
+        return found
 
     def _accept(self, poll: Poll) -> list[BatchResult]:
         """Return the results that are ours and new; note those that are another item's."""

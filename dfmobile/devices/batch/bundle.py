@@ -47,7 +47,9 @@ def posix_cksum(data: bytes) -> int:
         tail.append(length & 0xFF)
         length >>= 8
     # zlib's CRC takes the lowest bit first, and starts with all ones where POSIX starts with zeros.
-    reflected = zlib.crc32(bytes(tail).translate(_REVERSED_BITS), zlib.crc32(data.translate(_REVERSED_BITS), 0xFFFFFFFF))
+    reflected = zlib.crc32(
+        bytes(tail).translate(_REVERSED_BITS), zlib.crc32(data.translate(_REVERSED_BITS), 0xFFFFFFFF)
+    )
     return int(f"{reflected:032b}"[::-1], 2)
 
 
@@ -121,8 +123,6 @@ def parse_poll(data: bytes) -> Poll:
         if name in poll.digests:
             raise BatchDamagedError(f"the device's answer has item {name} twice", hint=_HINT)
         try:
-            if posix_cksum(log) != int(header["log_sum"]) or posix_cksum(record) != int(header["record_sum"]):
-                raise BatchDamagedError("its checksum differs")
             poll.results.append(_result(header, record, log))
             poll.digests[name] = header["digest"]
         except BatchDamagedError:
@@ -131,7 +131,9 @@ def parse_poll(data: bytes) -> Poll:
 
 
 def _result(header: re.Match[str], record: bytes, log: bytes) -> BatchResult:
-    """Put a result together from its checked bytes."""
+    """Check the bytes of a result and put it together."""
+    if posix_cksum(log) != int(header["log_sum"]) or posix_cksum(record) != int(header["record_sum"]):
+        raise BatchDamagedError("its checksum differs")
     if len(record) > _MAX_RECORD_BYTES:
         raise BatchDamagedError("its record is too long")
     lines = record.decode("ascii", "replace").split("\n")

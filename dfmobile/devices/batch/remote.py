@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.resources
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from dfmobile.devices.batch.base import BatchDamagedError, BatchSettings, PhoneLockedError, RunOnDevice
+from dfmobile.devices.batch.base import BatchDamagedError, PhoneLockedError, RunOnDevice
 from dfmobile.devices.batch.bundle import Poll, parse_poll
 from dfmobile.devices.transport.base import (
     CommandResult,
@@ -43,8 +44,11 @@ _PREPARE = """
 [ -O "$1" ] || { echo "$1 belongs to another user" >&2; exit 1; }
 chmod 700 "$1"; mkdir -p "$1/store" "$1/runs" || exit 1
 cd "$1/store" || exit 1
-for program in cksum sha256sum tar mv ln sleep date; do
+for program in tar mv ln sleep date; do
   command -v "$program" >/dev/null || { echo "the device has no $program" >&2; exit 1; }
+done
+for program in cksum sha256sum; do
+  "$program" </dev/null >/dev/null 2>&1 || { echo "the device has no $program" >&2; exit 1; }
 done
 shift
 for name; do [ ! -f "$name" ] || sha256sum "$name"; done
@@ -96,7 +100,7 @@ class RemoteDriver:
         self.base = (folder if folder is not None else f"{transport.scratch_root.rstrip('/')}/dfmobile").rstrip("/")
         self.run_folder = f"{self.base}/runs/{run_id}"
         self._root = system_root
-        self._script = importlib.resources.files(__package__).joinpath("driver.sh").read_bytes()
+        self._script = driver_script()
         self._path = f"{self.base}/store/{hashlib.sha256(self._script).hexdigest()}"
 
     def prepare(self, shared: Sequence[Path] = (), on_progress: OnProgress | None = None) -> None:
@@ -250,7 +254,8 @@ class RemoteDriver:
             return error
         with contextlib.suppress(DeviceError):
             text = self.transport.run(["sh", "-c", _DIAGNOSE, "sh", self.base], timeout_s=_REQUEST_S).text
-            if re.search("read-only file system", text, re.IGNORECASE):
+            text = f"{error}\n{text}"
+            if re.search("read-only file system|file system is read-only", text, re.IGNORECASE):
                 return DeviceError(
                     f"{self.base} on the device is read-only",
                     hint="restart the device; a storage that turns read-only is often damaged or not unlocked yet",
@@ -293,6 +298,14 @@ class RemoteDriver:
         said = result.text.removeprefix("error ").splitlines()
         words = " ".join((said[0] if said else "no answer").split())[:300]
         raise DeviceError(f"{request} of the batch run {self.run_id} failed on the device: {words}")
+
+
+@functools.cache
+def driver_script() -> bytes:
+    """Return the script that runs on devices, put together from its three files."""
+    folder = importlib.resources.files(__package__)
+    parts = ("driver_common.sh", "driver.sh", "driver_requests.sh")
+    return b"\n".join(folder.joinpath(part).read_bytes() for part in parts)
 
 
 def _free(text: str) -> str:
