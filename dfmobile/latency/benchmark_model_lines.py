@@ -29,7 +29,9 @@ _FIELD = re.compile(r"(first|curr|min|max|avg|std|p5|median|p95)=" + _NUMBER + r
 _PAIR = re.compile(r"\s{0,4}([A-Za-z][A-Za-z ()]{0,40}): " + _NUMBER + r"$")
 _LITERT = re.compile(
     r"(Model initialization|First inference|Warmup \(first\)|"
-    r"(?:Warmup|Inference) \((?:avg|min|max|std|median|p5|p95)\)):\s{1,40}" + _NUMBER + r"(?: ms)?(?: \(([0-9]{1,12}) runs\))?\s{0,8}$"
+    r"(?:Warmup|Inference) \((?:avg|min|max|std|median|p5|p95)\)):\s{1,40}"
+    + _NUMBER
+    + r"(?: ms)?(?: \(([0-9]{1,12}) runs\))?\s{0,8}$"
 )
 _LITERT_MEMORY = re.compile(r"(Init footprint|Overall footprint|Peak memory):\s{1,40}" + _NUMBER + r" MB\s{0,8}$")
 _MEMORY = re.compile(

@@ -5,6 +5,7 @@ What a phone would answer is told by a double; nothing here was verified on hard
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import importlib.util
 import json
@@ -30,11 +31,13 @@ from dfmobile.latency.backends.benchmark_model import BenchmarkModelBackend
 from dfmobile.latency.bench import bench_model
 from dfmobile.latency.benchmark_model_options import parse_options, protocol_flags
 from dfmobile.latency.benchmark_model_outputs import split_log
+from dfmobile.latency.header import TableHeader
 from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.models import timing_model
 from dfmobile.latency.statistics import summarise_results
 from dfmobile.latency.table import LatencyTable
+from dfmobile.runtimes.litert import LiteRTRunner
 from dfmobile.testing.backend_contract import BackendContract
 from dfmobile.testing.benchmark_model import write_stand_in
 from dfmobile.testing.op_graphs import residual_block
@@ -197,7 +200,7 @@ def test_the_device_is_asked_with_the_clusters_mask_and_the_program_is_shared(tm
     assert settings.task_profile == "MaxPerformance"
     assert settings.cool_down is None
     assert [name for _, name in settings.shared_files] == ["benchmark_model"]
-    assert double(tmp_path, logs.NEW, cluster="little").affinity() == "f"
+    assert double(tmp_path, logs.NEW, cluster="little").affinity() == "0f"
     assert double(tmp_path, logs.NEW, cluster="none").affinity() is None
     with pytest.raises(InputError, match="no cluster 'gold'"):
         double(tmp_path, logs.NEW, cluster="gold")
@@ -299,21 +302,23 @@ def test_no_result_is_a_failure_with_the_last_lines(tmp_path: Path, model: Path,
     assert str(model) in str(caught.value)
 
 
+def printed(outputs: bytes) -> str:
+    """Return outputs as they come along in a log."""
+    return f"\ndfmobile-outputs-begin\n{base64.encodebytes(outputs).decode()}\ndfmobile-outputs-end\n"
+
+
 def test_outputs_that_differ_from_the_cpus_are_refused(tmp_path: Path, model: Path) -> None:
-    wrong = b"\0\0\0@" * 64
-    import base64
-
-    from dfmobile.runtimes.litert import LiteRTRunner
-
     with LiteRTRunner(model) as runner:
         wrong = np.full(runner.output_bytes() // 4, 2.0, np.float32).tobytes()
-    tail = f"\ndfmobile-outputs-begin\n{base64.encodebytes(wrong).decode()}\ndfmobile-outputs-end\n"
-    with pytest.raises(BackendError, match="outputs differ from those of LiteRT"):
-        one(double(tmp_path, logs.GPU_WHOLE + tail, processor="gpu"), model)
-    with pytest.raises(BackendError, match="came back cut short"):
-        one(double(tmp_path, logs.GPU_WHOLE + tail.replace("dfmobile-outputs-end", ""), processor="gpu"), model)
-    with pytest.raises(BackendError, match="the model's have"):
-        one(double(tmp_path, logs.GPU_WHOLE + tail.replace("AABA", "AA==", 1)[:80] + tail[-24:]), model)
+    for content, why in (
+        (printed(wrong), "outputs differ from those of LiteRT"),
+        (printed(wrong).replace("dfmobile-outputs-end", ""), "came back cut short"),
+        (printed(wrong[:-4]), "the model's have"),
+        (printed(wrong).replace("A", "*"), "came back damaged"),
+    ):
+        with pytest.raises(BackendError, match=why) as caught:
+            one(double(tmp_path, logs.GPU_WHOLE + content, processor="gpu"), model)
+        assert str(model) in str(caught.value)
 
 
 def test_outputs_of_a_tool_that_cannot_write_them_are_said_to_be_not_checked(tmp_path: Path, model: Path) -> None:
@@ -475,12 +480,17 @@ def run(*arguments: str) -> Any:
     return result
 
 
-def test_a_table_of_a_small_space_end_to_end(tmp_path: Path) -> None:
+NETWORK = ["--network", "df,stem=8s1,classes=10,channels=1/8/8,16/16", "--input", "32x32"]
+
+
+@pytest.mark.parametrize(
+    "source", [NETWORK, pytest.param(["--space", "df-mini"], marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
+def test_a_table_end_to_end(tmp_path: Path, source: list[str]) -> None:
     """Measured by the stand-in in processes of its own, checked against the reference, and told as what it is."""
     table, binary = tmp_path / "t.sqlite", write_stand_in(tmp_path / "benchmark_model")
     options = [f"--backend-option={name}={value}" for name, value in {"binary": str(binary), **OPTIONS}.items()]
-    base = ["lut", "build", "--network", "df,stem=8s1,classes=10,channels=1/8/8,16/16", "--input", "32x32"]
-    base += ["--backend", "benchmark_model", *options, "--passes", "2", "--latency-max", "1000"]
+    base = ["lut", "build", *source, "--backend", "benchmark_model", *options, "--passes", "1", "--latency-max", "1000"]
     report = json.loads(run(*base, "-o", str(table), "--json").stdout)
     assert report["coverage"]["fraction"] == 1.0
     assert report["unchecked_blocks"] == 0
@@ -500,17 +510,13 @@ def test_a_table_of_a_small_space_end_to_end(tmp_path: Path) -> None:
 
 
 def test_another_tool_is_another_table(tmp_path: Path) -> None:
-    model_of = ["lut", "build", "--network", "df,stem=8s1,classes=10,channels=1/8/8,16/16", "--input", "32x32"]
     first, second = write_stand_in(tmp_path / "one"), write_stand_in(tmp_path / "two")
     second.write_text(second.read_text() + "# another build\n")
-    table = str(tmp_path / "t.sqlite")
-    for binary, code in ((first, 0), (second, 1)):
-        options = [f"--backend-option={n}={v}" for n, v in {"binary": str(binary), **OPTIONS}.items()]
-        result = CliRunner().invoke(
-            app, [*model_of, "--backend", "benchmark_model", *options, "--passes", "1", "-o", table]
-        )
-        assert result.exit_code == code, result.output
-    assert "library sha256 is" in result.output
+    headers = []
+    for binary in (first, second):
+        RecordingBatch.reset(lambda item: (1, HELP))
+        headers.append(TableHeader.of(DoubleBackend(phone(), options={"binary": str(binary)})))
+    assert [text for text in headers[0].differences(headers[1]) if "library sha256" in text]
 
 
 def test_bench_says_that_it_has_aggregates(tmp_path: Path, model: Path) -> None:

@@ -154,9 +154,10 @@ class BenchmarkModelBackend(Backend):
             flags = [*self._flags, *protocol_flags(self._options, _NOTHING_TIMED)]
             item = self._item("outputs", model_path, flags, request, longest_s(_NOTHING_TIMED, self._options))
             result = self._run_one(item)
-        log, content = split_log(result.log)
-        read_log(model_path, result, log, self._options)
-        return None if content is None else read_outputs(model_path, content)
+        with _named(model_path):
+            log, content = split_log(result.log)
+            read_log(model_path, result, log, self._options)
+            return None if content is None else read_outputs(model_path, content)
 
     # The tool
 
@@ -286,16 +287,15 @@ class BenchmarkModelBackend(Backend):
 
     def _result(self, job: MeasureJob, result: BatchResult, flags: list[str]) -> PassResult:
         path = Path(job.model_path)
-        try:
+        with _named(path):
             own, content = split_log(result.log)
-        except BackendError as error:
-            raise BackendError(f"{path}: {error}", error.hint) from error
         log = read_log(path, result, own, self._options)
         refuse_partial(path, log, self._options, self.precision)
         cores = None if self._cluster is None else list(self._cluster.cores)
         measured = measurement(log, result, job.protocol, flags, cores)
         if content is not None:
-            found = read_outputs(path, content)
+            with _named(path):
+                found = read_outputs(path, content)
             measured.extra["outputs"] = agreement(path, found, self.precision)
             self._keep(sha256_hex(path), found)
         elif not self._writes_outputs:
@@ -397,6 +397,17 @@ class BenchmarkModelBackend(Backend):
                 hint="leave the option out; dfmobile profile --device shows what can be read",
             )
         return CoolDown(chosen, round(1000 * limit_c))
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Make sure that an error names the model."""
+    try:
+        yield
+    except BackendError as error:
+        if str(path) in str(error):
+            raise
+        raise BackendError(f"{path}: {error}", error.hint) from error
 
 
 def _host() -> str:
