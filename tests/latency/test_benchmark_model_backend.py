@@ -10,9 +10,14 @@ import dataclasses
 import importlib.util
 import json
 import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import benchmark_model_logs as logs
 import numpy as np
@@ -20,6 +25,7 @@ import pytest
 from batch_double import RecordingBatch
 from typer.testing import CliRunner
 
+from dfmobile.cli import search
 from dfmobile.cli.main import app
 from dfmobile.devices.batch import Batch, BatchItem, BatchSettings, RunOnDevice
 from dfmobile.devices.device import Device, open_device
@@ -61,6 +67,12 @@ def open_quick(folder: Path, precision: str = "fp32", device: Device | None = No
     return QuickBackend(device or open_device("local"), precision=precision, options=given)
 
 
+@pytest.fixture(autouse=True)
+def own_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device has one job at a time, and this host is the device: give each test a scratch folder of its own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 class TestBenchmarkModelBackend(BackendContract):
     protocol = QUICK
 
@@ -100,11 +112,10 @@ class TestBenchmarkModelBackend(BackendContract):
         bad = tmp_path / "bad.tflite"
         bad.write_bytes(b"no model" * 100)
         jobs = [MeasureJob("bad", bad, self.protocol), MeasureJob("good", model_path, self.protocol)]
-        found = []
+        results = backend.measure(jobs)
+        assert next(iter(results))[0] == "good"
         with pytest.raises(BackendError, match=r"bad\.tflite"):
-            for identifier, _ in backend.measure(jobs):
-                found.append(identifier)
-        assert found == ["good"]
+            next(iter(results))
 
     def test_nothing_stays_on_the_device(self, backend: Backend, model_path: Path) -> None:
         self.measure_one(backend, model_path, self.protocol)
@@ -358,7 +369,7 @@ def test_jobs_are_sent_in_bounded_batches(tmp_path: Path, model: Path) -> None:
 def test_a_tool_that_is_another_program_is_refused(tmp_path: Path, model: Path) -> None:
     backend = double(tmp_path, logs.NEW)
     RecordingBatch.reset(lambda item: (127, "sh: /run/benchmark_model: inaccessible or not found\n"))
-    with pytest.raises(BackendError, match="does not behave like benchmark_model.*127.*not found"):
+    with pytest.raises(BackendError, match=r"does not behave like benchmark_model.*127.*not found"):
         one(backend, model)
 
 
@@ -399,6 +410,20 @@ def test_bad_options_are_named(options: dict[str, str], why: str) -> None:
         BenchmarkModelBackend(open_device("local"), options=options)
 
 
+def test_its_version_is_what_is_known(tmp_path: Path) -> None:
+    assert double(tmp_path, logs.NEW).identity().version == "unknown"
+    assert double(tmp_path, logs.NEW, version="TensorFlow 2.17.0").identity().version == "TensorFlow 2.17.0"
+
+
+def test_a_search_without_the_tool_ends_unmeasured_and_one_with_a_wrong_option_does_not_begin() -> None:
+    assert "needs the option binary" in search._unmeasurable("benchmark_model", {}, asked=False)
+    assert search._unmeasurable("benchmark_model", {"binary": "x"}, asked=True) == ""
+    assert search._unmeasurable("recorded", {}, asked=True) == ""
+    for options, asked in (({}, True), ({"colour": "red"}, False)):
+        with pytest.raises(InputError):
+            search._unmeasurable("benchmark_model", options, asked=asked)
+
+
 def test_options_of_other_backends() -> None:
     device = open_device("local")
     with pytest.raises(InputError, match="litert has no option 'binary'"):
@@ -415,7 +440,12 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
     dead = 2**22 - 3  # above the kernel's highest process id on small systems, and very likely free
 
     class LockedBatch(RecordingBatch):
-        held: list[str] = [f"bm-{module._host()}-{dead}-aa", f"bm-{module._host()}-1-bb", "bm-0000-5-cc", "other"]
+        held: ClassVar[list[str]] = [
+            f"bm-{module._host()}-{dead}-aa",
+            f"bm-{module._host()}-1-bb",
+            "bm-0000-5-cc",
+            "other",
+        ]
 
         def run(self, items: Any, on_progress: Any = None) -> Any:
             if any(run.endswith("aa") for run in self.held):
@@ -507,6 +537,34 @@ def test_a_table_end_to_end(tmp_path: Path, source: list[str]) -> None:
     assert all(entry["runs"] > 0 for entry in document["entries"])
     again = json.loads(run(*base, "-o", str(table), "--json").stdout)
     assert again["passes"] == 0
+
+
+def test_a_killed_build_goes_on(tmp_path: Path) -> None:
+    """The run that it left on the device makes way; no row is lost, none doubled."""
+    table, binary = tmp_path / "t.sqlite", write_stand_in(tmp_path / "benchmark_model")
+    options = [f"--backend-option={name}={value}" for name, value in {"binary": str(binary), **OPTIONS}.items()]
+    arguments = ["lut", "build", *NETWORK, "--backend", "benchmark_model", *options, "--passes", "3", "-o", str(table)]
+    command = [sys.executable, "-c", "from dfmobile.cli.main import main; main()", *arguments]
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 240
+        recorded: set[tuple[str, int]] = set()
+        while not recorded and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            if table.exists():
+                with LatencyTable.open(table) as opened:
+                    recorded = opened.recorded()
+        assert recorded
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    result = run(*arguments)
+    assert "is gone" in result.stderr
+    with LatencyTable.open(table) as opened:
+        passes = opened.passes()
+    assert {(key, number) for key, found in passes.items() for number, _ in found} >= recorded
+    assert all([number for number, _ in found] == [0, 1, 2] for found in passes.values())
 
 
 def test_another_tool_is_another_table(tmp_path: Path) -> None:

@@ -180,6 +180,15 @@ class Backend(ABC):
             hint="backends that run inside this process can: litert, onnxruntime, tflite-runtime",
         )
 
+    def pass_overhead_ms(self, protocol: Protocol) -> float:
+        """Return about how long a pass takes beyond what its protocol's runs need, for estimates only.
+
+        Args:
+            protocol: of the pass.
+        """
+        del protocol
+        return 0.0
+
     def evidence(self) -> dict[str, Any]:
         """Return what else a reader of the measurements may want to know, constant for this object, JSON values."""
         return {}

@@ -62,6 +62,7 @@ MAX_JOBS = 40
 MAX_BYTES = 300 * 2**20
 KEPT_OUTPUT_BYTES = 128 * 2**20
 _TOOL = "benchmark_model"
+_PROCESS_MS = 150.0  # to start one and to bring its model, about; only the estimate of a build depends on it
 _ACTIVE: set[str] = set()  # ids of the runs that this process is taking results of
 _RUN_PREFIX = "bm"
 _NOTHING_TIMED = Protocol(passes=1, runs=1, min_runs=1, hot_budget_ms=0, min_warm_up_runs=1, warm_up_ms=0)
@@ -110,7 +111,6 @@ class BenchmarkModelBackend(Backend):
         flags = {
             "processor": self.processor,
             "flags": " ".join(self._flags),
-            "warm_up_secs": self._options.warm_up_secs,
             "allow_partial": self._options.allow_partial,
         }
         version = self._greeting or self._options.version or "unknown"
@@ -119,6 +119,10 @@ class BenchmarkModelBackend(Backend):
     def affinity(self) -> str | None:
         """See base class; the mask of the chosen cluster."""
         return None if self._cluster is None else self._cluster.affinity_mask
+
+    def pass_overhead_ms(self, protocol: Protocol) -> float:
+        """See base class; a process is started, warmed up by time, and timed for the whole budget."""
+        return _PROCESS_MS + 1000 * self._options.warm_up_secs + protocol.hot_budget_ms
 
     def evidence(self) -> dict[str, Any]:
         """See base class."""
