@@ -55,8 +55,8 @@ class OutputRequest:
         return ("sh", "-c", _SCRIPT, "sh", f"{{item}}/{_FILE}", *argv)
 
 
-def output_request(model_path: Path, inputs: Inputs | None, folder: Path) -> OutputRequest | None:
-    """Prepare to get a model's outputs back; None where they are too large, or this machine cannot read the model.
+def output_request(model_path: Path, inputs: Inputs | None, folder: Path) -> OutputRequest | str:
+    """Prepare to get a model's outputs back, or say why they cannot be had.
 
     Args:
         model_path: a .tflite file.
@@ -68,13 +68,13 @@ def output_request(model_path: Path, inputs: Inputs | None, folder: Path) -> Out
     try:
         with LiteRTRunner(model_path) as runner:
             if runner.output_bytes() > MAX_OUTPUT_BYTES:
-                return None
+                return f"{runner.output_bytes() / 2**20:.1f} MiB are too many to bring back, of each model"
             given = random_inputs([nchw(shape) for shape in runner.input_shapes]) if inputs is None else inputs
             stored = runner.stored_inputs(given)
-    except BackendError:
-        return None  # an operator that only the device's tool has: measured, and said to be not checked
+    except BackendError as error:
+        return str(error)  # an operator that only the device's tool has, or inputs that are no float32
     if sum(array.nbytes for array in stored) > MAX_INPUT_BYTES:
-        return None
+        return "its inputs are too large to send"
     files, names, shapes = [], [], []
     for number, array in enumerate(stored):
         name = f"input{number}"

@@ -342,6 +342,16 @@ def test_outputs_of_a_tool_that_cannot_write_them_are_said_to_be_not_checked(tmp
     assert "--output_filepath" not in " ".join(last_argv())
 
 
+def test_outputs_that_do_not_come_back_are_said_to_be_not_checked(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = one(double(tmp_path, logs.NEW), model)
+    assert result.extra["outputs"] == "outputs not checked: the tool wrote none"
+    monkeypatch.setattr("dfmobile.latency.benchmark_model_outputs.MAX_OUTPUT_BYTES", 16)
+    result = one(double(tmp_path, logs.NEW), model)
+    assert "too many to bring back" in result.extra["outputs"]
+
+
 def test_damaged_outputs_are_no_crash() -> None:
     assert split_log(b"a log") == (b"a log", None)
     assert split_log(b"log\ndfmobile-outputs-begin\nAAAA\n\ndfmobile-outputs-end\n") == (b"log\n", b"\0\0\0")
@@ -539,6 +549,8 @@ def test_a_table_end_to_end(tmp_path: Path, source: list[str]) -> None:
     assert again["passes"] == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_build_goes_on(tmp_path: Path) -> None:
     """The run that it left on the device makes way; no row is lost, none doubled."""
     table, binary = tmp_path / "t.sqlite", write_stand_in(tmp_path / "benchmark_model")

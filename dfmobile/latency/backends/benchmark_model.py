@@ -14,6 +14,7 @@ import secrets
 import tempfile
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -66,6 +67,23 @@ _PROCESS_MS = 150.0  # to start one and to bring its model, about; only the esti
 _ACTIVE: set[str] = set()  # ids of the runs that this process is taking results of
 _RUN_PREFIX = "bm"
 _NOTHING_TIMED = Protocol(passes=1, runs=1, min_runs=1, hot_budget_ms=0, min_warm_up_runs=1, warm_up_ms=0)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A job as the device gets it.
+
+    Attributes:
+        job: of the caller.
+        item: of the batch.
+        flags: of the tool, besides paths.
+        unchecked: what to say where no outputs come back; empty: nothing.
+    """
+
+    job: MeasureJob
+    item: BatchItem
+    flags: list[str]
+    unchecked: str
 
 
 class BenchmarkModelBackend(Backend):
@@ -153,7 +171,7 @@ class BenchmarkModelBackend(Backend):
             return None
         with tempfile.TemporaryDirectory() as folder:
             request = output_request(model_path, inputs, Path(folder))
-            if request is None:
+            if isinstance(request, str):
                 return None
             flags = [*self._flags, *protocol_flags(self._options, _NOTHING_TIMED)]
             item = self._item("outputs", model_path, flags, request, longest_s(_NOTHING_TIMED, self._options))
@@ -247,38 +265,42 @@ class BenchmarkModelBackend(Backend):
         failures: list[BackendError] = []
         with tempfile.TemporaryDirectory(prefix="dfmobile-inputs-") as folder:
             prepared = {
-                f"j{number:03d}": (job, *self._prepare(f"j{number:03d}", job, Path(folder) / str(number)))
+                f"j{number:03d}": self._prepare(f"j{number:03d}", job, Path(folder) / str(number))
                 for number, job in enumerate(chunk)
             }
             waiting = set(prepared)
-            with contextlib.closing(self._run([item for _, item, _ in prepared.values()])) as results:
+            with contextlib.closing(self._run([entry.item for entry in prepared.values()])) as results:
                 for result in results:
                     if result.id not in waiting:
                         raise BackendError(f"the device returned a result for an unknown item {result.id!r}")
                     waiting.remove(result.id)
-                    job, _, flags = prepared[result.id]
+                    entry = prepared[result.id]
                     try:
-                        measured = self._result(job, result, flags)
+                        measured = self._result(entry, result)
                     except BackendError as error:
-                        self._outputs.pop(sha256_hex(job.model_path), None)
+                        self._outputs.pop(sha256_hex(entry.job.model_path), None)
                         failures.append(error)
                         continue
-                    yield job.id, measured
+                    yield entry.job.id, measured
         if failures:
             more = f" (and {len(failures) - 1} more of this batch failed)" if len(failures) > 1 else ""
             raise BackendError(f"{failures[0]}{more}", failures[0].hint) from failures[0]
         if waiting:
             raise BackendError(f"the device returned no result for {len(waiting)} of {len(chunk)} models")
 
-    def _prepare(self, identifier: str, job: MeasureJob, folder: Path) -> tuple[BatchItem, list[str]]:
+    def _prepare(self, identifier: str, job: MeasureJob, folder: Path) -> _Prepared:
         flags = [*self._flags, *protocol_flags(self._options, job.protocol)]
-        request, key = None, sha256_hex(job.model_path)
-        if self._writes_outputs and key not in self._outputs:
-            folder.mkdir()
-            request = output_request(Path(job.model_path), None, folder)
+        request, unchecked = None, ""
+        if not self._writes_outputs:
+            unchecked = "this version of the tool cannot write them" if self._options.outputs else "not asked for"
+        elif (key := sha256_hex(job.model_path)) not in self._outputs:  # once a model, not once a pass
             self._outputs[key] = None
+            folder.mkdir()
+            found = output_request(Path(job.model_path), None, folder)
+            request, unchecked = (None, found) if isinstance(found, str) else (found, "the tool wrote none")
         timeout_s = longest_s(job.protocol, self._options)
-        return self._item(identifier, Path(job.model_path), flags, request, timeout_s), flags
+        item = self._item(identifier, Path(job.model_path), flags, request, timeout_s)
+        return _Prepared(job, item, flags, unchecked)
 
     def _item(
         self, identifier: str, model_path: Path, flags: list[str], request: OutputRequest | None, timeout_s: float
@@ -289,25 +311,23 @@ class BenchmarkModelBackend(Backend):
             argv, files = request.wrapped((*argv, *request.flags)), (*files, *request.files)
         return BatchItem(identifier, argv, files, timeout_s)
 
-    def _result(self, job: MeasureJob, result: BatchResult, flags: list[str]) -> PassResult:
-        path = Path(job.model_path)
+    def _result(self, entry: _Prepared, result: BatchResult) -> PassResult:
+        path = Path(entry.job.model_path)
         with _named(path):
             own, content = split_log(result.log)
         log = read_log(path, result, own, self._options)
         refuse_partial(path, log, self._options, self.precision)
         cores = None if self._cluster is None else list(self._cluster.cores)
-        measured = measurement(log, result, job.protocol, flags, cores)
+        measured = measurement(log, result, entry.job.protocol, entry.flags, cores)
+        said = f"outputs not checked: {entry.unchecked}" if entry.unchecked else ""
         if content is not None:
             with _named(path):
                 found = read_outputs(path, content)
-            measured.extra["outputs"] = agreement(path, found, self.precision)
+            said = agreement(path, found, self.precision)
             self._keep(sha256_hex(path), found)
-        elif not self._writes_outputs:
-            measured.extra["outputs"] = "outputs not checked: " + (
-                "this version of the tool cannot write them" if self._options.outputs else "not asked for"
-            )
-        if "outputs" in measured.extra:
-            measured.extra["remarks"].append(measured.extra["outputs"])
+        if said:
+            measured.extra["outputs"] = said
+            measured.extra["remarks"].append(said)
         return measured
 
     def _keep(self, key: str, outputs: ModelOutputs) -> None:
