@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dfmobile.errors import BackendError
 from dfmobile.latency.benchmark_model_delegates import DelegateReader, DelegateUse
+from dfmobile.latency.benchmark_model_failures import Complaints
 from dfmobile.latency.benchmark_model_lines import (
     CountLine,
     clean,
@@ -29,21 +29,8 @@ __all__ = ["BenchmarkLog", "DelegateUse", "parse_benchmark_log"]
 
 MAX_LOG_CHARS = 16 * 2**20
 STAND_IN_GREETING = "dfmobile host stand-in for benchmark_model"
-_MAX_ERRORS = 20
 _SHOWN_CHARS = 200
 _UNCONSUMED = "Unconsumed cmdline flags:"
-# Printed by the tool or the shell without any severity.
-_FAILURES = (
-    "Failed to ", "Benchmarking failed", "Segmentation fault", "Aborted", "Bus error", "Illegal instruction", "Killed",
-    "Disallowed CPU fallback detected", "Error:",
-)  # fmt: skip
-_SHELL_FAILURES = (
-    ": not executable:",
-    ": not found",
-    ": Permission denied",
-    "CANNOT LINK EXECUTABLE",
-    ": can't execute",
-)
 # Tools print six significant digits (1.49712e+06), benchmark_litert_model two decimals of a millisecond.
 _AGREE_SHARE, _AGREE_MS = 1e-4, 0.0051
 _TICK_MS = 0.001  # of the tools' clock
@@ -151,10 +138,8 @@ class _Reader:
         self._litert: dict[str, tuple[float, int | None]] = {}
         self._memory: dict[str, int] = {}
         self._unconsumed, self._version = "", ""
-        self._errors: list[str] = []
-        self._failures: list[str] = []
+        self._complaints = Complaints()
         self._phases = 0
-        self._last: deque[str] = deque(maxlen=3)
         self._repeated = False
 
     def read(self, raw: str) -> None:
@@ -163,8 +148,7 @@ class _Reader:
         text = line.text
         if not text:
             return
-        self._last.append(text[:_SHOWN_CHARS])
-        self._complaints(text, line.severity)
+        self._complaints.read(text, line.severity)
         if self._delegates.read(text):
             return
         if (counts := count_line(text)) is not None:
@@ -186,13 +170,6 @@ class _Reader:
             self._unconsumed = text[len(_UNCONSUMED) :].strip()[:_SHOWN_CHARS]
         elif text.startswith(STAND_IN_GREETING) and not self._version:
             self._version = text[:_SHOWN_CHARS]
-
-    def _complaints(self, text: str, severity: str) -> None:
-        failed = text.startswith(_FAILURES) or any(item in text for item in _SHELL_FAILURES)
-        if (failed or severity in ("E", "F")) and len(self._errors) < _MAX_ERRORS:
-            self._errors.append(text[:_SHOWN_CHARS])
-        if failed and len(self._failures) < _MAX_ERRORS:
-            self._failures.append(text[:_SHOWN_CHARS])
 
     def result(self) -> BenchmarkLog:
         """Put together what was told.
@@ -221,8 +198,8 @@ class _Reader:
             raise BackendError(
                 "the log holds the results of several runs of benchmark_model", hint="give one run's log at a time"
             )
-        if not self._results or any(text.startswith("Benchmarking failed") for text in self._failures):
-            raise self._no_result()
+        if not self._results or self._complaints.gave_up:
+            raise self._complaints.no_result(self._delegates, self._phases, self._unconsumed)
         timings = self._results[0]
         warm_up, main = self._assigned(timings)
         return self._checked(
@@ -245,7 +222,7 @@ class _Reader:
                 delegates=tuple(self._delegates.uses),
                 unsupported_ops=tuple(self._delegates.unsupported),
                 unconsumed_flags=self._unconsumed,
-                errors=tuple(self._errors),
+                errors=tuple(self._complaints.errors),
                 version=self._version or None,
             )
         )
@@ -290,37 +267,6 @@ class _Reader:
         if log.median_ms == 0:
             raise BackendError("benchmark_model says that the median run takes 0 ms: shorter than its clock can tell")
         return log
-
-    def _no_result(self) -> BackendError:
-        last = " | ".join(self._last) or "nothing"
-        unknown = f"; it does not know the flags {self._unconsumed}" if self._unconsumed else ""
-        return BackendError(
-            f"benchmark_model gave no result: {self._reason()}{unknown}; it ended with: {last}",
-            hint="run the same command in a shell of the device to see all that it prints",
-        )
-
-    def _reason(self) -> str:
-        failed = [use for use in self._delegates.uses if use.outcome == "failed"]
-        if failed:
-            return f"the delegate {failed[0].name} could not be applied" + _because(self._errors, self._failures)
-        if self._failures:
-            return self._failures[0]
-        for use in self._delegates.uses:
-            if use.outcome in ("none", "partial") and not self._phases:
-                return use.text
-        if self._delegates.unsupported:
-            return f"a delegate cannot do all operations ({self._delegates.unsupported[0]})"
-        if self._errors:
-            return self._errors[0]
-        if self._phases:
-            return f"the log stops in {'the warm-up' if self._phases == 1 else 'the timed runs'}"
-        return "the log has no line of timings"
-
-
-def _because(errors: Sequence[str], failures: Sequence[str]) -> str:
-    """Return the first complaint that is a reason and no consequence."""
-    reasons = [text for text in errors if text not in failures]
-    return f" ({reasons[0]})" if reasons else ""
 
 
 def _agree(mine: float | None, theirs: float | None) -> bool:

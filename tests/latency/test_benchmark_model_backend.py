@@ -35,6 +35,7 @@ from dfmobile.latency.backends import benchmark_model as module
 from dfmobile.latency.backends.base import Backend, MeasureJob, open_backend
 from dfmobile.latency.backends.benchmark_model import BenchmarkModelBackend
 from dfmobile.latency.bench import bench_model
+from dfmobile.latency.benchmark_model_device import _host
 from dfmobile.latency.benchmark_model_options import parse_options, protocol_flags
 from dfmobile.latency.benchmark_model_outputs import split_log
 from dfmobile.latency.header import TableHeader
@@ -451,8 +452,8 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
 
     class LockedBatch(RecordingBatch):
         held: ClassVar[list[str]] = [
-            f"bm-{module._host()}-{dead}-aa",
-            f"bm-{module._host()}-1-bb",
+            f"bm-{_host()}-{dead}-aa",
+            f"bm-{_host()}-1-bb",
             "bm-0000-5-cc",
             "other",
         ]
@@ -472,13 +473,13 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
             removed.append(self.run_id)
             self.held[:] = [run for run in self.held if run != self.run_id]
 
+    monkeypatch.setattr(DoubleBackend, "batch_class", LockedBatch)
     backend = double(tmp_path, logs.NEW, outputs="none")
     LockedBatch.reset(RecordingBatch.answer)
     said: list[str] = []
     backend.tell = said.append
-    monkeypatch.setattr(type(backend), "batch_class", LockedBatch)
     assert one(backend, model).hot_ms
-    assert removed == [f"bm-{module._host()}-{dead}-aa"]
+    assert removed == [f"bm-{_host()}-{dead}-aa"]
     assert "is gone" in said[0]
 
 

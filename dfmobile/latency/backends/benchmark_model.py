@@ -8,36 +8,22 @@ has one value, the median where the tool tells it (2025 on) or else the average,
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
-import secrets
 import tempfile
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from dfmobile.devices.batch import (
-    Batch,
-    BatchItem,
-    BatchProgress,
-    BatchResult,
-    BatchSettings,
-    CoolDown,
-    PhoneLockedError,
-)
+from dfmobile.devices.batch import Batch, BatchItem, BatchResult
 from dfmobile.devices.device import Device
-from dfmobile.devices.elf import check_program
-from dfmobile.errors import BackendError, DeviceError, InputError
+from dfmobile.errors import BackendError, InputError
 from dfmobile.files import sha256_hex
 from dfmobile.latency.backends.base import Backend, MeasureJob, ModelOutputs, RuntimeIdentity
-from dfmobile.latency.benchmark_model_log import STAND_IN_GREETING
+from dfmobile.latency.benchmark_model_device import ToolOnDevice
 from dfmobile.latency.benchmark_model_options import (
     HALF,
     OPTIONS,
@@ -48,7 +34,6 @@ from dfmobile.latency.benchmark_model_options import (
     protocol_flags,
 )
 from dfmobile.latency.benchmark_model_outputs import (
-    FLAG,
     OutputRequest,
     agreement,
     output_request,
@@ -62,10 +47,7 @@ from dfmobile.latency.measurement import PassResult, Protocol
 MAX_JOBS = 40
 MAX_BYTES = 300 * 2**20
 KEPT_OUTPUT_BYTES = 128 * 2**20
-_TOOL = "benchmark_model"
 _PROCESS_MS = 150.0  # to start one and to bring its model, about; only the estimate of a build depends on it
-_ACTIVE: set[str] = set()  # ids of the runs that this process is taking results of
-_RUN_PREFIX = "bm"
 _NOTHING_TIMED = Protocol(passes=1, runs=1, min_runs=1, hot_budget_ms=0, min_warm_up_runs=1, warm_up_ms=0)
 
 
@@ -119,10 +101,11 @@ class BenchmarkModelBackend(Backend):
         check_precision(self._options, precision, device.profile)
         self._cluster = self._chosen_cluster()
         self._flags = fixed_flags(self._options, precision, threads)
-        self._binary_sha256 = self._find_binary()
+        self._tool = ToolOnDevice(
+            device, self._options, self.affinity(), lambda text: self.tell(text), self.poll_s, self.batch_class
+        )
         # Outputs by the model's SHA-256; None: asked for, and not (yet) there.
         self._outputs: OrderedDict[str, ModelOutputs | None] = OrderedDict()
-        self._running = False
 
     def identity(self) -> RuntimeIdentity:
         """See base class; the first call runs the tool once, without a model, to see that it starts."""
@@ -131,8 +114,8 @@ class BenchmarkModelBackend(Backend):
             "flags": " ".join(self._flags),
             "allow_partial": self._options.allow_partial,
         }
-        version = self._greeting or self._options.version or "unknown"
-        return RuntimeIdentity(_TOOL, version, self._binary_sha256, flags)
+        version = self._tool.greeting or self._options.version or "unknown"
+        return RuntimeIdentity(self.name, version, self._tool.sha256, flags)
 
     def affinity(self) -> str | None:
         """See base class; the mask of the chosen cluster."""
@@ -146,7 +129,7 @@ class BenchmarkModelBackend(Backend):
         """See base class."""
         return {
             "binary": self._options.binary,
-            "outputs_checked": self._writes_outputs,
+            "outputs_checked": self._tool.writes_outputs,
             "cool_down_c": self._options.cool_down_c,
         }
 
@@ -161,13 +144,13 @@ class BenchmarkModelBackend(Backend):
 
     def outputs(self, model_path: Path, inputs: Sequence[npt.NDArray[np.float32]]) -> ModelOutputs | None:
         """See base class; None where the tool cannot write them, or they are too large to come back."""
-        if not self._writes_outputs:
+        if not self._tool.writes_outputs:
             return None
         key = sha256_hex(model_path)
         usual = all(map(np.array_equal, inputs, random_inputs([array.shape for array in inputs])))
         if usual and self._outputs.get(key) is not None:
             return self._outputs[key]
-        if self._running:  # the device has one job at a time, and this would disturb it
+        if self._tool.busy:  # the device has one job at a time, and this would disturb it
             return None
         with tempfile.TemporaryDirectory() as folder:
             request = output_request(model_path, inputs, Path(folder))
@@ -175,13 +158,11 @@ class BenchmarkModelBackend(Backend):
                 return None
             flags = [*self._flags, *protocol_flags(self._options, _NOTHING_TIMED)]
             item = self._item("outputs", model_path, flags, request, longest_s(_NOTHING_TIMED, self._options))
-            result = self._run_one(item)
+            result = self._tool.run_one(item)
         with _named(model_path):
             log, content = split_log(result.log)
             read_log(model_path, result, log, self._options)
             return None if content is None else read_outputs(model_path, content)
-
-    # The tool
 
     def _chosen_cluster(self) -> Any:
         profile, wanted = self.device.profile, self._options.cluster
@@ -195,53 +176,6 @@ class BenchmarkModelBackend(Backend):
             raise InputError(
                 f"the device has no cluster {name!r}", hint=f"it has: {known}; or say cluster=none"
             ) from None
-
-    def _find_binary(self) -> str:
-        """Check that the tool is there and fits the device; return its SHA-256."""
-        if self._options.on_device:
-            found = self.device.transport.stat(self._options.binary)
-            if found is None or found.kind != "file":
-                raise BackendError(
-                    f"there is no file {self._options.binary} on {self.device.uri}",
-                    hint="push it there and make it executable, or name a file of this machine: binary=FILE",
-                )
-            return self.device.transport.sha256(self._options.binary)
-        path = Path(self._options.binary)
-        if not path.is_file():
-            raise BackendError(
-                f"there is no file {path}", hint="name the tool: --backend-option binary=FILE or binary=device:/…"
-            )
-        check_program(path, self.device.profile.abi)
-        return sha256_hex(path)
-
-    @cached_property
-    def _help(self) -> str:
-        """What the tool prints when asked for help, or for want of a model: its flags, and that it runs at all."""
-        result = self._run_one(BatchItem("help", (self._program, "--help"), timeout_s=60.0))
-        text = result.log.decode("utf-8", "replace")
-        if "--graph" not in text:
-            last = " | ".join(line.strip()[:200] for line in text.strip().splitlines()[-3:]) or "nothing"
-            raise BackendError(
-                f"{self._options.binary} does not behave like benchmark_model on {self.device.uri}: it ended with "
-                f"{result.exit_code} and printed: {last}",
-                hint="is it benchmark_model, built for this device, and executable?",
-            )
-        return text
-
-    @cached_property
-    def _greeting(self) -> str:
-        """What the tool says of itself; the stock ones say nothing, our stand-in says what it is."""
-        lines = self._help.splitlines()
-        found = next((line.strip() for line in lines[:20] if line.strip().startswith(STAND_IN_GREETING)), "")
-        return found[:200]
-
-    @cached_property
-    def _writes_outputs(self) -> bool:
-        return self._options.outputs and f"--{FLAG}" in self._help
-
-    @property
-    def _program(self) -> str:
-        return self._options.binary if self._options.on_device else f"{{run}}/{_TOOL}"
 
     # Batches
 
@@ -269,7 +203,7 @@ class BenchmarkModelBackend(Backend):
                 for number, job in enumerate(chunk)
             }
             waiting = set(prepared)
-            with contextlib.closing(self._run([entry.item for entry in prepared.values()])) as results:
+            with contextlib.closing(self._tool.run([entry.item for entry in prepared.values()])) as results:
                 for result in results:
                     if result.id not in waiting:
                         raise BackendError(f"the device returned a result for an unknown item {result.id!r}")
@@ -291,7 +225,7 @@ class BenchmarkModelBackend(Backend):
     def _prepare(self, identifier: str, job: MeasureJob, folder: Path) -> _Prepared:
         flags = [*self._flags, *protocol_flags(self._options, job.protocol)]
         request, unchecked = None, ""
-        if not self._writes_outputs:
+        if not self._tool.writes_outputs:
             unchecked = "this version of the tool cannot write them" if self._options.outputs else "not asked for"
         elif (key := sha256_hex(job.model_path)) not in self._outputs:  # once a model, not once a pass
             self._outputs[key] = None
@@ -305,7 +239,7 @@ class BenchmarkModelBackend(Backend):
     def _item(
         self, identifier: str, model_path: Path, flags: list[str], request: OutputRequest | None, timeout_s: float
     ) -> BatchItem:
-        argv: tuple[str, ...] = (self._program, "--graph={item}/model.tflite", *flags)
+        argv: tuple[str, ...] = (self._tool.program, "--graph={item}/model.tflite", *flags)
         files: tuple[tuple[Path, str], ...] = ((model_path, "model.tflite"),)
         if request is not None:
             argv, files = request.wrapped((*argv, *request.flags)), (*files, *request.files)
@@ -341,87 +275,6 @@ class BenchmarkModelBackend(Backend):
             size -= sum(values.nbytes for values in item.values)
             self._outputs[name] = None
 
-    def _run_one(self, item: BatchItem) -> BatchResult:
-        results = list(self._run([item]))  # to its end: the run is removed from the device with its last result
-        if len(results) != 1:
-            raise BackendError(f"{self.device.uri} returned {len(results)} results for one item")
-        return results[0]
-
-    def _run(self, items: Sequence[BatchItem]) -> Generator[BatchResult]:
-        """Run items on the device; what ends early, however that is, is removed from there.
-
-        Raises:
-            PhoneLockedError: if someone else's run is there; one of ours whose process is gone makes way.
-            DeviceError: see ``Batch.run``.
-        """
-        if self._running:
-            raise BackendError("this backend is measuring already", hint="take all results of one call first")
-        for last_try in (False, True):
-            run_id = f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
-            batch = self.batch_class(self.device.transport, self._settings(), run_id=run_id)
-            _ACTIVE.add(run_id)
-            self._running = True
-            try:
-                yield from batch.run(items, self._progress)
-            except PhoneLockedError:
-                if last_try or not self._remove_orphans():
-                    raise
-            except BaseException:
-                with contextlib.suppress(DeviceError):  # the first error is the one to tell
-                    batch.clean_up()
-                raise
-            else:
-                return
-            finally:
-                self._running = False
-                _ACTIVE.discard(run_id)
-
-    def _progress(self, step: BatchProgress) -> None:
-        if step.message:
-            self.tell(step.message)
-
-    def _remove_orphans(self) -> bool:
-        """Remove runs of this machine and user whose process is gone: it was killed, and they hold the lock.
-
-        Returns:
-            Whether there were any.
-        """
-        found = False
-        for run in self.batch_class.runs(self.device.transport):
-            parts = run.run_id.split("-")
-            if len(parts) != 4 or parts[:2] != [_RUN_PREFIX, _host()] or not parts[2].isdigit():
-                continue
-            mine = int(parts[2]) == os.getpid()
-            if run.run_id not in _ACTIVE if mine else not _alive(int(parts[2])):
-                self.tell(f"removing the run {run.run_id} from the device: the process that started it is gone")
-                self.batch_class(self.device.transport, self._settings(), run_id=run.run_id).clean_up()
-                found = True
-        return found
-
-    def _settings(self) -> BatchSettings:
-        binary = () if self._options.on_device else ((Path(self._options.binary), _TOOL),)
-        return BatchSettings(
-            affinity_mask=self.affinity(),
-            shared_files=binary,
-            task_profile="MaxPerformance",
-            cool_down=self._cool_down(),
-            spin_up_ms=200 if self._options.cool_down_c is not None else 0,  # clocks fall while it cools
-            poll_s=self.poll_s,
-        )
-
-    def _cool_down(self) -> CoolDown | None:
-        limit_c = self._options.cool_down_c
-        if limit_c is None:
-            return None
-        zones = [zone.type for zone in self.device.profile.thermal_zones]
-        chosen = tuple(zone for zone in zones if any(word in zone.lower() for word in ("cpu", "gpu", "soc")))
-        if not chosen:
-            raise InputError(
-                "option cool-down: the device's profile has no thermal zone of CPU, GPU or SoC",
-                hint="leave the option out; dfmobile profile --device shows what can be read",
-            )
-        return CoolDown(chosen, round(1000 * limit_c))
-
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
@@ -432,17 +285,3 @@ def _named(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise BackendError(f"{path}: {error}", error.hint) from error
-
-
-def _host() -> str:
-    return sha256(f"{platform.node()} {os.getuid() if hasattr(os, 'getuid') else 0}".encode()).hexdigest()[:8]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
