@@ -27,6 +27,7 @@ from dfmobile.devices.batch.base import (
     check_run_id,
 )
 from dfmobile.devices.batch.bundle import Poll
+from dfmobile.devices.batch.leftovers import runs_on_device
 from dfmobile.devices.batch.manifest import (
     ALONE_BYTES,
     PlannedItem,
@@ -192,11 +193,7 @@ class Batch:
         Raises:
             DeviceError: if the device cannot be asked.
         """
-        driver = RemoteDriver(transport, "none", folder)
-        if transport.stat(driver.base) is None:
-            return []
-        driver.prepare()
-        return driver.runs()
+        return runs_on_device(transport, folder)
 
     # How it goes
 
