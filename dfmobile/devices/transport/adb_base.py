@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from dfmobile.devices.transport.adb_command import RemoteCommand
 from dfmobile.devices.transport.adb_properties import parse_properties
 from dfmobile.devices.transport.adb_script import FarShell, command_script, look_around, read_around
-from dfmobile.devices.transport.adb_stream import GONE_HINT, AdbLink, read_to_end
+from dfmobile.devices.transport.adb_stream import AdbLink, read_to_end
 from dfmobile.devices.transport.adb_sync import SyncSession, file_stat, storage_hint
 from dfmobile.devices.transport.base import (
     DEFAULT_OUTPUT_LIMIT_BYTES,
@@ -123,7 +123,9 @@ class AdbTransport(Transport):
         found = read_around(token, output)
         if found is None:
             told = output.decode("utf-8", "replace").strip()[:200]
-            raise DeviceError(f"{self.uri} has no shell that answers: {told!r}", hint="boot the phone to its home screen")
+            raise DeviceError(
+                f"{self.uri} has no shell that answers: {told!r}", hint="boot the phone to its home screen"
+            )
         return found
 
     @property
@@ -190,9 +192,7 @@ class AdbTransport(Transport):
         if marks.no_folder:
             raise DeviceError(f"cannot run {argv[0]} in {folder}: there is no such folder", hint="check the path")
         wall_ms = (time.perf_counter() - started) * 1000
-        return CommandResult(
-            tuple(argv), marks.exit_code or 0, bytes(command.stdout), bytes(command.stderr), wall_ms
-        )
+        return CommandResult(tuple(argv), marks.exit_code or 0, bytes(command.stdout), bytes(command.stderr), wall_ms)
 
     def _scratch_files(self, link: AdbLink, token: str, stdin: bytes) -> tuple[str, str]:
         """Return the paths of stdin and stderr for a daemon with one stream; the script removes both."""
@@ -279,6 +279,11 @@ class AdbTransport(Transport):
         return probe_android(self)
 
     def _send(self, source: Path, target: str, mode: int, on_progress: OnProgress | None) -> None:
+        parent = self.stat(target.rpartition("/")[0] or "/")
+        if parent is None or parent.kind != "folder":  # the daemon would make it
+            raise DeviceError(
+                f"cannot write {target} on the device: its folder is not there", hint="make the folder first"
+            )
         try:
             reader = source.open("rb")
         except OSError as error:

@@ -32,7 +32,7 @@ class RemoteCommand:
         stream: to a ``shell`` service whose command is a ``command_script``.
         token: the script's.
         framed: whether the service is ``shell,v2``.
-        returns: whether "\\n" arrives as "\\r\\n" where it is not.
+        returns: whether a line feed arrives as carriage return and line feed where it is not.
 
     Attributes:
         stdout: what it wrote until now.

@@ -114,7 +114,8 @@ def _close_to_others(path: Path, descriptor: int) -> None:
         os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise DeviceError(
-            f"the private key {path} can be read by other users", hint=f"chmod 600 {path}, or name another key by ADB_VENDOR_KEYS"
+            f"the private key {path} can be read by other users",
+            hint=f"chmod 600 {path}, or name another key by ADB_VENDOR_KEYS",
         ) from error
 
 

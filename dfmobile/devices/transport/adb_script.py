@@ -8,9 +8,9 @@ that is done by a small script around the command:
   has no ``setsid``, the shell's own process group is used and swept through ``/proc``.
 - Marks are printed around its output: a random token, then ``p`` and the process group; at the end ``e`` and
   the exit code. So the group is known to whoever must stop it, and an end is told from a broken connection.
-- On daemons without ``shell,v2`` (up to Android 6) there is only one stream and it is a terminal: "\\n" arrives as
-  "\\r\\n", which is undone exactly; stderr goes to a scratch file, is printed after the command, and follows the
-  mark ``e``, the mark ``z`` follows it; stdin comes from a scratch file.
+- On daemons without ``shell,v2`` (up to Android 6) there is only one stream and it is a terminal: a line feed arrives
+  as carriage return and line feed, which is undone exactly; stderr goes to a scratch file and is printed after the
+  mark ``e``, then the mark ``z``; stdin comes from a scratch file.
 
 Written for mksh, dash and bash, with toybox. ``kill -s NAME -- -GROUP`` is the one form that all three take.
 """
@@ -42,7 +42,7 @@ class FarShell:
     Attributes:
         scratch: folder where we may write, None if none was found.
         setsid: command that begins a session, e.g. ``toybox setsid``; empty if there is none.
-        returns: whether "\\n" arrives as "\\r\\n" from the plain ``shell`` service.
+        returns: whether a line feed arrives as carriage return and line feed from the plain ``shell`` service.
     """
 
     scratch: str | None
@@ -135,13 +135,13 @@ def kill_script(token: str, group: int) -> str:
 
 
 class ReturnRemover:
-    """Undo a terminal's "\\n" to "\\r\\n", exactly: a "\\r" of the command's own stays."""
+    """Undo exactly what a terminal does to line feeds: a carriage return of the command's own stays."""
 
     def __init__(self) -> None:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return what is sure by now; a "\\r" at the end waits for what follows it."""
+        """Return what is sure by now; a carriage return at the end waits for what follows it."""
         data = self._held + data
         self._held = b"\r" if data.endswith(b"\r") else b""
         return data[: len(data) - len(self._held)].replace(b"\r\n", b"\n")

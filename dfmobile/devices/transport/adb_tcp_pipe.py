@@ -69,7 +69,7 @@ class TcpPipe(BaseTransport):  # type: ignore[misc]  # the library is untyped
         opened = self._opened(transport_timeout_s)
         try:
             data = opened.recv(numbytes)
-        except (TimeoutError, socket.timeout) as error:
+        except TimeoutError as error:
             raise AdbTimeoutError(f"nothing came within {transport_timeout_s} s") from error
         if not data:
             raise ConnectionResetError("the other side closed the connection")
@@ -84,7 +84,7 @@ class TcpPipe(BaseTransport):  # type: ignore[misc]  # the library is untyped
         """
         try:
             self._opened(transport_timeout_s).sendall(data)  # the time is for all of them together
-        except (TimeoutError, socket.timeout) as error:
+        except TimeoutError as error:
             raise AdbTimeoutError(f"it did not take {len(data)} bytes within {transport_timeout_s} s") from error
         return len(data)
 

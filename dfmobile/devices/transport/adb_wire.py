@@ -93,7 +93,7 @@ class WireLink(AdbLink):
                 )
             command, first, second, data = message
             if command == constants.CNXN:
-                if not _LEAST_BYTES <= second:
+                if not second >= _LEAST_BYTES:
                     raise DeviceError(f"{self._name} takes only {second} bytes at once: that is no ADB daemon")
                 self.max_bytes = min(second, _MOST_BYTES)
                 return data
@@ -125,15 +125,18 @@ class WireLink(AdbLink):
         self._streams[self._last_id] = stream
         try:
             self._send(constants.OPEN, stream.local_id, 0, service + b"\0")
-            while not stream.opened:
-                if stream.ended:
-                    raise DeviceError(f"{self._name} refuses the service {service[:40].decode('ascii', 'replace')!r}")
-                if not self.pump(deadline):
-                    raise ConnectionLostError(f"{self._name} does not answer", hint=GONE_HINT)
+            self._await_opened(stream, service, deadline)
         except BaseException:
             stream.close()
             raise
         return stream
+
+    def _await_opened(self, stream: WireStream, service: bytes, deadline: float) -> None:
+        while not stream.opened:
+            if stream.ended:
+                raise DeviceError(f"{self._name} refuses the service {service[:40].decode('ascii', 'replace')!r}")
+            if not self.pump(deadline):
+                raise ConnectionLostError(f"{self._name} does not answer", hint=GONE_HINT)
 
     def pump(self, deadline: float) -> bool:
         """Take one message and give it to its stream; False if none came by the deadline."""
