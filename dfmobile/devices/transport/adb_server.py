@@ -6,10 +6,11 @@ runs, the user is told how to start it.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from dfmobile.devices.transport.adb_base import AdbTransport
-from dfmobile.devices.transport.adb_states import READY, state_hint, state_name
+from dfmobile.devices.transport.adb_states import PASSING, READY, state_hint, state_name
 from dfmobile.devices.transport.adb_stream import AdbLink
 from dfmobile.devices.transport.base import DeviceListing
 from dfmobile.devices.uri import DeviceURI, parse_device
@@ -17,6 +18,9 @@ from dfmobile.errors import DeviceError, DfmobileError, import_extra
 
 if TYPE_CHECKING:
     from dfmobile.devices.transport.adb_server_link import ServerEntry
+
+_SETTLE_S = 5.0  # a phone that was just plugged in or connected passes through other states
+_LOOK_AGAIN_S = 0.1
 
 
 class AdbServerTransport(AdbTransport):
@@ -55,12 +59,17 @@ class AdbServerTransport(AdbTransport):
         from dfmobile.devices.transport.adb_server_link import ServerLink
 
         serial = self.uri.address
-        entries = _server_entries()
-        entry = next((item for item in entries if item.serial == serial), None)
-        if entry is None:
-            raise DeviceError(f"{self.uri} is not connected to the adb server", hint=_not_there(serial, entries))
-        if state_name(entry.state) != READY:
-            raise DeviceError(f"{self.uri} is not ready: {entry.state}", hint=state_hint(entry.state, serial))
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            entries = _server_entries()
+            entry = next((item for item in entries if item.serial == serial), None)
+            if entry is None:
+                raise DeviceError(f"{self.uri} is not connected to the adb server", hint=_not_there(serial, entries))
+            if state_name(entry.state) == READY:
+                break
+            if entry.state not in PASSING or time.monotonic() >= deadline:
+                raise DeviceError(f"{self.uri} is not ready: {entry.state}", hint=state_hint(entry.state, serial))
+            time.sleep(_LOOK_AGAIN_S)
         return ServerLink(serial)
 
 

@@ -48,8 +48,12 @@ class ServerEntry:
 class _Connection(AdbConnection):  # type: ignore[misc]  # the library is untyped for us
     """A connection to the server that starts no server and closes at once."""
 
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        super().__init__(host, port)
+
     def _safe_connect(self) -> socket.socket:
-        opened: socket.socket = self._create_socket()
+        opened = socket.create_connection(self._address, timeout=_CONNECT_S)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 READY = "ready"
+PASSING = ("offline", "connecting", "authorizing")  # that a phone may be in for a moment
 
 _HINTS = {
     "unauthorized": "accept the key on the phone's screen, then run again",
