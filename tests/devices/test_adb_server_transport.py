@@ -13,6 +13,8 @@ from adbd.adbd_fixture import Adbd
 
 pytest.importorskip("adbutils", reason="adbutils is not installed (dfmobile[adb])")
 
+from adb_servers import adb_server, ask
+
 from dfmobile import registry
 from dfmobile.devices.device import list_devices, open_device
 from dfmobile.devices.transport.adb_server import AdbServerTransport
@@ -21,8 +23,6 @@ from dfmobile.devices.transport.base import ConnectionLostError, Transport
 from dfmobile.devices.uri import parse_device
 from dfmobile.errors import DeviceError, InputError, MissingExtraError
 from dfmobile.testing.transport_contract import TransportContract
-
-from adb_servers import adb_server, ask
 
 LIMIT_S = 60.0
 
