@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from adbd.adbd_fixture import adbd, adbd_binary, adbd_port, start_adbd  # noqa: F401  (fixtures)
 from hypothesis import settings
 
 settings.register_profile("dfmobile", deadline=None)

@@ -19,6 +19,7 @@ from dfmobile.devices.cpu_list import parse_cpu_list
 
 _CPU = "sys/devices/system/cpu"
 _THERMAL = "sys/class/thermal"
+_PHONE_ONLY = ("battery_percent", "battery_temperature_c", "charging", "screen_on")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Conditions:
         voluntary_switches: times that this process gave its core up.
         steal_ms: time that the hypervisor gave to others, all cores together, since boot.
         memory_available_bytes: memory that could be had without swapping.
+        battery_percent: charge of a phone's battery.
+        battery_temperature_c: degrees Celsius of the battery.
+        charging: power comes in from a charger or a USB port, whether or not the battery still takes it.
+        screen_on: a phone's screen shows something.
     """
 
     time_utc: str
@@ -46,6 +51,10 @@ class Conditions:
     voluntary_switches: int | None
     steal_ms: float | None
     memory_available_bytes: int | None
+    battery_percent: float | None = None
+    battery_temperature_c: float | None = None
+    charging: bool | None = None
+    screen_on: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON and YAML can hold: core numbers become text."""
@@ -53,7 +62,40 @@ class Conditions:
         document["frequency_khz"] = {str(core): value for core, value in self.frequency_khz.items()}
         if self.governor is not None:
             document["governor"] = {str(core): name for core, name in self.governor.items()}
-        return document
+        # Hosts have none of these: absent says the same as null, in every row of a table.
+        absent = [name for name in _PHONE_ONLY if document[name] is None]
+        return {name: value for name, value in document.items() if name not in absent}
+
+
+def load_average(text: str | None) -> float | None:
+    """Return the load over the last minute of ``/proc/loadavg``."""
+    try:
+        load = float((text or "").split()[0])
+    except (ValueError, IndexError):
+        return None
+    return load if 0 <= load < 1e6 else None
+
+
+def stolen_ticks(text: str | None) -> int | None:
+    """Return the time, in clock ticks, that ``/proc/stat`` says the hypervisor gave to others."""
+    fields = (text or "").split("\n", 1)[0].split()
+    if len(fields) < 9 or fields[0] != "cpu" or not fields[8].isdecimal() or len(fields[8]) > 18:
+        return None
+    return int(fields[8])
+
+
+def memory_available_bytes(text: str | None) -> int | None:
+    """Return what ``/proc/meminfo`` says could be had without swapping."""
+    for line in (text or "").splitlines():
+        parts = line.split()
+        if len(parts) == 3 and parts[0] == "MemAvailable:" and parts[1].isdecimal() and len(parts[1]) < 13:
+            return int(parts[1]) * 1024
+    return None
+
+
+def zone_temperature_c(value: int | None) -> float | None:
+    """Return degrees of a thermal zone's milli-degrees; None for zones without power: 0, or -256 on Jetsons."""
+    return value / 1000 if value is not None and value != 0 and -100_000 < value < 1_000_000 else None
 
 
 class ConditionsReader:
@@ -81,20 +123,19 @@ class ConditionsReader:
         governor = {core: name for core, path in self._governor_paths.items() if (name := _text(path))}
         temperature = {}
         for zone, path in self._zones.items():
-            value = _number(path)
-            # Kernels give milli-degrees; zones without power read 0 or -256 (Jetson).
-            if value is not None and value != 0 and -100_000 < value < 1_000_000:
-                temperature[zone] = value / 1000
+            degrees = zone_temperature_c(_number(path))
+            if degrees is not None:
+                temperature[zone] = degrees
         return Conditions(
             time_utc=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-            load_1min=self._load(),
+            load_1min=load_average(_text(self._root / "proc/loadavg")),
             frequency_khz=frequency,
             governor=governor or None,
             temperature_c=temperature,
             involuntary_switches=usage.ru_nivcsw if usage is not None else None,
             voluntary_switches=usage.ru_nvcsw if usage is not None else None,
             steal_ms=self._steal_ms(),
-            memory_available_bytes=self._memory_available(),
+            memory_available_bytes=memory_available_bytes(_text(self._root / "proc/meminfo", 400)),
         )
 
     def _online(self) -> list[int]:
@@ -122,24 +163,9 @@ class ConditionsReader:
             zones[f"{kind}#{folder.name}" if kind in zones else kind] = folder / "temp"
         return zones
 
-    def _load(self) -> float | None:
-        try:
-            return float((_text(self._root / "proc/loadavg") or "").split()[0])
-        except (ValueError, IndexError):
-            return None
-
     def _steal_ms(self) -> float | None:
-        fields = (_text(self._root / "proc/stat", 300) or "").split("\n", 1)[0].split()
-        if len(fields) < 9 or fields[0] != "cpu" or not fields[8].isdigit():
-            return None
-        return int(fields[8]) * 1000 / os.sysconf("SC_CLK_TCK")
-
-    def _memory_available(self) -> int | None:
-        for line in (_text(self._root / "proc/meminfo", 400) or "").splitlines():
-            parts = line.split()
-            if len(parts) == 3 and parts[0] == "MemAvailable:" and parts[1].isdigit():
-                return int(parts[1]) * 1024
-        return None
+        ticks = stolen_ticks(_text(self._root / "proc/stat", 300))
+        return None if ticks is None else ticks * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def read_conditions(root: Path = Path("/"), cores: Iterable[int] | None = None) -> Conditions:

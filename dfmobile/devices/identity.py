@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 
 from dfmobile.devices.cpuinfo import CpuInfo
 from dfmobile.devices.profile_schema import Gpu, OperatingSystem
@@ -21,7 +22,18 @@ _ABIS = {
     "riscv64": "riscv64",
 }
 _HYPERVISORS = ("kvm", "qemu", "vmware", "virtualbox", "xen", "hyper-v", "bochs", "parallels", "firecracker")
-_NO_NAME = {"", "to be filled by o.e.m.", "default string", "system product name", "none", "not specified", "o.e.m."}
+# Where Android says which SoC it runs on; the first since Android 12.
+_SOC_PROPERTIES = ("ro.soc.model", "ro.hardware.chipname", "ro.chipname", "ro.board.platform", "ro.product.board")
+_NO_NAME = {
+    "unknown",
+    "",
+    "to be filled by o.e.m.",
+    "default string",
+    "system product name",
+    "none",
+    "not specified",
+    "o.e.m.",
+}
 
 
 def text(value: str | None, limit: int = 200) -> str | None:
@@ -30,8 +42,15 @@ def text(value: str | None, limit: int = 200) -> str | None:
     return line[:limit] or None
 
 
-def operating_system(files: SystemFiles) -> OperatingSystem:
-    """Return name, version and kernel from os-release, L4T's release file and /proc."""
+def operating_system(files: SystemFiles, properties: Mapping[str, str] | None = None) -> OperatingSystem:
+    """Return name, version and kernel from Android's properties, or from os-release, L4T's release file and /proc."""
+    if properties is not None:
+        return OperatingSystem(
+            name="android",
+            version=text(properties.get("ro.build.version.release")),
+            kernel=text(files.read("/proc/sys/kernel/osrelease")),
+            build=text(properties.get("ro.build.fingerprint")),
+        )
     release = _os_release(files.read("/etc/os-release") or files.read("/usr/lib/os-release") or "")
     name, version = text(release.get("ID")), text(release.get("VERSION_ID"))
     tegra = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", files.read("/etc/nv_tegra_release") or "")
@@ -74,8 +93,14 @@ def is_android(files: SystemFiles) -> bool:
     return files.read("/system/build.prop") is not None or "build.prop" in files.names("/system")
 
 
-def soc(files: SystemFiles, info: CpuInfo) -> tuple[str | None, list[str]]:
-    """Return the SoC's name and every name by which the device gives it; on x86 the processor's model name."""
+def soc(files: SystemFiles, info: CpuInfo, properties: Mapping[str, str] | None = None) -> tuple[str | None, list[str]]:
+    """Return the SoC's name and every name by which the device gives it; on an x86 host the processor's model name.
+
+    Args:
+        files: the device's files.
+        info: /proc/cpuinfo.
+        properties: Android's; the SoC's model, the platform, and the chip's name count, in this order.
+    """
     base = "/sys/devices/soc0"
     family, machine = text(files.read(f"{base}/family")), text(files.read(f"{base}/machine"))
     stated = (machine, text(files.read(f"{base}/chip_name")), text(info.common.get("hardware")))
@@ -84,6 +109,15 @@ def soc(files: SystemFiles, info: CpuInfo) -> tuple[str | None, list[str]]:
     if hardware is not None:
         names.append(hardware[0])
     names += [name.rpartition(",")[2] for name in device_tree(files)[1]]
+    if properties is not None:
+        stated_by_android = [text(properties.get(name)) for name in _SOC_PROPERTIES]
+        names += [name for name in stated_by_android if name and name.casefold() not in _NO_NAME]
+        unique = list(dict.fromkeys(names))
+        # The first property is made for this; soc0 may give a code name ("KALAMA"); a platform may be a whole series.
+        chip = stated_by_android[0] or machine or (hardware[0] if hardware else None) or next(iter(unique), None)
+        if chip and family and family.casefold() not in chip.casefold() and family.casefold() not in _NO_NAME:
+            chip = f"{family} {chip}"
+        return chip, unique
     unique = list(dict.fromkeys(names))
     if info.is_x86:
         first = info.cores[min(info.cores)] if info.cores else {}
@@ -93,8 +127,11 @@ def soc(files: SystemFiles, info: CpuInfo) -> tuple[str | None, list[str]]:
     return (machine or (unique[-1] if unique else None)), unique
 
 
-def model(files: SystemFiles) -> str | None:
-    """Return the product's name, from the device tree or the firmware's tables."""
+def model(files: SystemFiles, properties: Mapping[str, str] | None = None) -> str | None:
+    """Return the product's name, from Android's properties, the device tree or the firmware's tables."""
+    if properties is not None:
+        found = (text(properties.get(f"ro.product.{part}model")) for part in ("", "vendor.", "system."))
+        return next((name for name in found if name), None)
     board = device_tree(files)[0]
     if board is not None:
         return board
@@ -104,8 +141,10 @@ def model(files: SystemFiles) -> str | None:
     return " ".join(kept) or None
 
 
-def hypervisor(files: SystemFiles, info: CpuInfo) -> str | None:
-    """Return the hypervisor's name where the kernel or the firmware gives one."""
+def hypervisor(files: SystemFiles, info: CpuInfo, properties: Mapping[str, str] | None = None) -> str | None:
+    """Return the hypervisor's name where the kernel, the firmware or Android gives one."""
+    if properties is not None and "1" in (properties.get("ro.boot.qemu"), properties.get("ro.kernel.qemu")):
+        return "qemu"  # Android's emulator
     stated = text(files.read("/sys/hypervisor/type"))
     if stated and stated != "none":
         return stated
@@ -131,8 +170,11 @@ def abi(machine: str | None, info: CpuInfo) -> str | None:
     return None
 
 
-def gpu(files: SystemFiles) -> Gpu | None:
-    """Return the GPU that the kernel names: Adreno by kgsl, NVIDIA by its driver; None where neither is there."""
+def gpu(files: SystemFiles, properties: Mapping[str, str] | None = None) -> Gpu | None:
+    """Return the GPU that the kernel names: Adreno by kgsl, Mali and NVIDIA by their drivers.
+
+    Where the kernel does not, Android's properties give the family at least (``adreno``, ``mali``, ``powervr``).
+    """
     adreno = text(files.read("/sys/class/kgsl/kgsl-3d0/gpu_model"))
     if adreno:
         hertz = read_int(files, "/sys/class/kgsl/kgsl-3d0/max_gpuclk")
@@ -142,4 +184,9 @@ def gpu(files: SystemFiles) -> Gpu | None:
         found = re.search(r"^Model:\s*(.+)$", files.read(f"/proc/driver/nvidia/gpus/{folder}/information") or "", re.M)
         if found is not None:
             return Gpu(name=found[1].strip()[:200])
-    return None
+    # "Mali-G78 20 cores r0p1 0x90..": the last words are the revision and the identity register.
+    mali = re.match(r"(Mali-\S+)(?: ([0-9]{1,3}) cores)?", files.read("/sys/class/misc/mali0/device/gpuinfo") or "")
+    if mali is not None:
+        return Gpu(name=f"{mali[1][:100]} MP{mali[2]}" if mali[2] else mali[1][:100])
+    stated = (text((properties or {}).get(f"ro.hardware.{name}")) for name in ("egl", "vulkan"))
+    return next((Gpu(name=name) for name in stated if name), None)

@@ -68,7 +68,20 @@ _CORES = {
     (0xC0, 0xAC4): "Ampere-1A",
 }
 
+_SMALL = {"Cortex-A7", "Cortex-A35", "Cortex-A53", "Cortex-A55", "Cortex-A510", "Cortex-A520"}
+
 
 def microarchitecture(implementer: int, part: int) -> str | None:
     """Return the core's name, e.g. ``Cortex-A76``; None for one that is not in the table."""
     return _CORES.get((implementer, part))
+
+
+def design_rank(implementer: int, part: int) -> int:
+    """Return 0 for a core designed to be small, 2 for one designed to be the largest, 1 for all others.
+
+    For phones that hide both clock and capacity: a part number says nothing of the size (Kryo Silver has the higher).
+    """
+    name = _CORES.get((implementer, part), "")
+    if "Silver" in name or name in _SMALL:
+        return 0
+    return 2 if name.startswith("Cortex-X") else 1

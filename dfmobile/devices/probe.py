@@ -41,6 +41,7 @@ from dfmobile.devices.topology import (
 )
 
 THERMAL = "/sys/class/thermal"
+KGSL = "/sys/class/kgsl/kgsl-3d0/gpu_model"
 
 # Distributions that bring an inference runtime; their versions are read without importing them.
 RUNTIMES = (
@@ -106,6 +107,7 @@ def profile_from_files(
     runtimes: Mapping[str, str] | None = None,
     allowed_cores: list[int] | None = None,
     fallback_cores: int | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> DeviceProfile:
     """Describe the device that a view of files belongs to.
 
@@ -116,21 +118,24 @@ def profile_from_files(
         runtimes: installed inference runtimes, name to version; None: not asked.
         allowed_cores: cores that the process may run on; None: not asked.
         fallback_cores: number of cores, where neither sysfs nor /proc/cpuinfo says it.
+        properties: Android's system properties; given, the device is taken for a phone.
     """
     notes = _Notes(files)
     info = parse_cpuinfo(files.read("/proc/cpuinfo") or "")
     cores = present_cores(files, info) or list(range(fallback_cores or 0))
     kinds = _clusters(notes, info, cores)
-    soc, soc_names = identity.soc(files, info)
+    soc, soc_names = identity.soc(files, info, properties)
     profile = DeviceProfile(
         name="device",
-        kind=_kind(files),
+        kind="phone" if properties is not None else _kind(files),
         soc=soc,
         soc_names=soc_names,
-        model=identity.model(files),
-        os=identity.operating_system(files),
-        abi=identity.abi(machine or identity.text(files.read("/proc/sys/kernel/arch")), info),
-        cpu=cpu_identity(info, _identities(kinds), identity.hypervisor(files, info)),
+        model=identity.model(files, properties),
+        os=identity.operating_system(files, properties),
+        # The property goes first: a phone may run 32-bit Android on a 64-bit kernel.
+        abi=identity.text((properties or {}).get("ro.product.cpu.abi"))
+        or identity.abi(machine or identity.text(files.read("/proc/sys/kernel/arch")), info),
+        cpu=cpu_identity(info, _identities(kinds), identity.hypervisor(files, info, properties)),
         clusters=kinds,
         caches=_caches(notes, cores, getconf),
         memory_bytes=_memory_bytes(notes),
@@ -138,12 +143,12 @@ def profile_from_files(
         cpusets=_cpusets(files),
         governors=_governors(notes, cores),
         thermal_zones=_thermal_zones(notes),
-        gpu=identity.gpu(files),
+        gpu=identity.gpu(files, properties),
         runtimes=dict(sorted((runtimes or {}).items())),
         defaults=Defaults(cluster=kinds[0].name if kinds else None, threads=1),
         limits=_limits(files, allowed_cores),
     )
-    _note_identity(notes, profile, runtimes is not None)
+    _note_identity(notes, profile, runtimes is not None, properties)
     matched = match_profile(profile)
     update = {
         "name": _profile_name(profile),
@@ -294,19 +299,43 @@ def _limits(files: SystemFiles, allowed_cores: list[int] | None) -> Limits:
     )
 
 
-def _note_identity(notes: _Notes, profile: DeviceProfile, asked_runtimes: bool) -> None:
-    notes.take("os", profile.os.name, "/etc/os-release, /proc/sys/kernel/osrelease", "/etc/os-release")
-    notes.take("model", profile.model, "device tree or firmware tables", "/sys/class/dmi/id/product_name")
+def _note_identity(
+    notes: _Notes, profile: DeviceProfile, asked_runtimes: bool, properties: Mapping[str, str] | None
+) -> None:
+    if properties is None:
+        notes.take("os", profile.os.name, "/etc/os-release, /proc/sys/kernel/osrelease", "/etc/os-release")
+        notes.take("model", profile.model, "device tree or firmware tables", "/sys/class/dmi/id/product_name")
+    else:
+        _note_android(notes, profile)
     if profile.cpu.model_name or profile.cpu.vendor:
         notes.sources["cpu"] = "/proc/cpuinfo"
-    if profile.gpu is not None:
-        notes.sources["gpu"] = "/sys/class/kgsl or the NVIDIA driver"
+    if profile.gpu is not None and profile.gpu == identity.gpu(notes.files):
+        notes.sources["gpu"] = "/sys/class/kgsl, /sys/class/misc/mali0 or the NVIDIA driver"
+    elif profile.gpu is not None:
+        notes.sources["gpu"] = "getprop: the family only"
+        notes.miss("gpu model", f"{KGSL}: {notes.files.reason(KGSL)}")
     else:
         notes.miss("gpu", "no kernel file names one")
     if profile.cpu.virtualised is None:
         notes.miss("cpu.virtualised", "this processor does not say, and no file names a hypervisor")
     if asked_runtimes:
         notes.sources["runtimes"] = "installed Python distributions"
+
+
+def _note_android(notes: _Notes, profile: DeviceProfile) -> None:
+    for name, found in (("model", profile.model), ("soc", profile.soc), ("abi", profile.abi)):
+        if found:
+            notes.sources[name] = "getprop, /sys/devices/soc0 or /proc/cpuinfo" if name == "soc" else "getprop"
+        else:
+            notes.miss(name, "neither getprop nor a file says it")
+    for name, found in (("os.version", profile.os.version), ("os.build", profile.os.build)):
+        if not found:
+            notes.miss(name, "getprop does not say it")
+    notes.sources["os"] = "getprop, /proc/sys/kernel/osrelease"
+    if not profile.os.kernel:
+        path = "/proc/sys/kernel/osrelease"
+        notes.miss("os.kernel", f"{path}: {notes.files.reason(path)}")
+    notes.take("cpusets", profile.cpusets, "/dev/cpuset", "/dev/cpuset")
 
 
 def _profile_name(profile: DeviceProfile) -> str:

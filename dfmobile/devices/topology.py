@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from dfmobile.devices.cpu_list import format_cpu_list, parse_cpu_list
 from dfmobile.devices.cpuinfo import CpuInfo, arm_identity
-from dfmobile.devices.microarchitectures import microarchitecture
+from dfmobile.devices.microarchitectures import design_rank, microarchitecture
 from dfmobile.devices.profile_schema import Cache, CpuCluster
 from dfmobile.devices.system_files import SystemFiles, read_int
 
@@ -16,7 +16,7 @@ CPU = "/sys/devices/system/cpu"
 
 # x86 cores of one kind differ a few per cent in their best clock ("favoured" cores); other kinds by 25 % or more.
 _SAME_KIND = 0.8
-_NAMES = {1: ["all"], 2: ["big", "little"], 3: ["prime", "big", "little"]}
+_NAMES = {1: ["all"], 2: ["big", "little"], 3: ["prime", "big", "little"], 4: ["prime", "big", "mid", "little"]}
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,14 @@ def _exact_groups(facts: list[CoreFacts]) -> list[list[CoreFacts]]:
     for fact in facts:
         key = (fact.identity, fact.min_frequency_khz, fact.max_frequency_khz, fact.capacity)
         groups.setdefault(key, []).append(fact)
-    # Part numbers tell generations apart only within a vendor; they break ties and nothing else.
+    # Without clocks and capacities what a core was designed for decides. Part numbers tell generations apart only
+    # within a vendor; they break ties and nothing else.
     return sorted(
         groups.values(),
         key=lambda group: (
             -(group[0].capacity or 0),
             -(group[0].max_frequency_khz or 0),
+            -design_rank(*group[0].identity) if group[0].identity else 0,
             [-number for number in group[0].identity or (0, 0)],
             group[0].core,
         ),

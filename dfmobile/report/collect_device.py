@@ -83,7 +83,29 @@ def condition_facts(snapshots: Sequence[Mapping[str, Any]]) -> list[Fact]:
         ("temperature", _range(heat, 1, f"{space}°C")),
         ("governor", ", ".join(governors)),
     ]
-    return [(label, value or "not readable on this device") for label, value in pairs] if snapshots else []
+    facts = [(label, value or "not readable on this device") for label, value in pairs] if snapshots else []
+    return facts + _phone_facts(snapshots)
+
+
+def _phone_facts(snapshots: Sequence[Mapping[str, Any]]) -> list[Fact]:
+    """Battery, charger and screen, where a snapshot has them: only phones do."""
+
+    def known(name: str) -> list[Any]:
+        return [item[name] for item in snapshots if item.get(name) is not None]
+
+    charge, heat = [float(value) for value in known("battery_percent")], known("battery_temperature_c")
+    battery = _range(charge, 0, f"{numbers.NARROW_SPACE}%"), _range(heat, 1, f"{numbers.NARROW_SPACE}°C")
+    pairs = [
+        ("battery", ", ".join(text for text in battery if text)),
+        ("charger", _states(known("charging"), "connected", "not connected")),
+        ("screen", _states(known("screen_on"), "on", "off")),
+    ]
+    return [(label, value) for label, value in pairs if value]
+
+
+def _states(values: Sequence[bool], yes: str, no: str) -> str:
+    names = dict.fromkeys(yes if value else no for value in values)
+    return ", then ".join(names)
 
 
 def _range(values: Sequence[float], places: int, unit: str) -> str:

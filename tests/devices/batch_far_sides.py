@@ -74,9 +74,9 @@ class FarSide(LocalTransport):
         return [argv[2] for argv in self.commands if len(argv) > 2 and argv[0] == "sh" and "/store/" in argv[1]]
 
 
-def settings_for(folder: Path, **values: Any) -> BatchSettings:
+def settings_for(place: Path, **values: Any) -> BatchSettings:
     """Return settings for tests: a folder of its own, short waits."""
-    return BatchSettings(**{"folder": f"{folder}/far", "poll_s": 0.05, "reconnect_s": 5.0, **values})
+    return BatchSettings(**{"folder": f"{place}/far", "poll_s": 0.05, "reconnect_s": 5.0, **values})
 
 
 def script(name: str, text: str, **values: Any) -> BatchItem:

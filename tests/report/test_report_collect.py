@@ -17,6 +17,7 @@ from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.predictor import Predictor
 from dfmobile.latency.table import LatencyTable
 from dfmobile.report.collect import collect
+from dfmobile.report.collect_device import condition_facts
 from dfmobile.report.html import write_report
 from dfmobile.report.standalone import write_boundary_svg
 from dfmobile.search.campaign import run_campaign
@@ -173,3 +174,11 @@ def test_a_table_measured_on_since_gives_no_interval(run_folder: Path, tmp_path:
         kept.replace(table)
     assert all(item.interval_ms is None for item in data.winners)
     assert np.isfinite([item.predicted_ms for item in data.winners]).all()
+
+
+def test_conditions_of_a_phone_have_battery_charger_and_screen() -> None:
+    first = {"battery_percent": 80.0, "battery_temperature_c": 25.0, "charging": True, "screen_on": True}
+    facts = dict(condition_facts([first, {**first, "battery_percent": 78.0, "screen_on": False}]))
+    assert facts["battery"].replace("\u202f", " ") == "78 to 80 %, 25.0 °C"
+    assert (facts["charger"], facts["screen"]) == ("connected", "on, then off")
+    assert "battery" not in dict(condition_facts([{"load_1min": 1.0}]))

@@ -16,6 +16,7 @@ from dfmobile.devices.batch.base import (
     RunOnDevice,
 )
 from dfmobile.devices.batch.batch import Batch
+from dfmobile.devices.batch.leftovers import Cleaned, clean_device, runs_on_device
 
 __all__ = [
     "NOT_ENDED",
@@ -26,7 +27,10 @@ __all__ = [
     "BatchProgress",
     "BatchResult",
     "BatchSettings",
+    "Cleaned",
     "CoolDown",
     "PhoneLockedError",
     "RunOnDevice",
+    "clean_device",
+    "runs_on_device",
 ]

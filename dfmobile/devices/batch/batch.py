@@ -27,6 +27,8 @@ from dfmobile.devices.batch.base import (
     check_run_id,
 )
 from dfmobile.devices.batch.bundle import Poll
+from dfmobile.devices.batch.connection import Connection
+from dfmobile.devices.batch.leftovers import runs_on_device
 from dfmobile.devices.batch.manifest import (
     ALONE_BYTES,
     PlannedItem,
@@ -38,14 +40,12 @@ from dfmobile.devices.batch.manifest import (
 )
 from dfmobile.devices.batch.remote import RemoteDriver
 from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostError, TransferError, Transport
-from dfmobile.errors import DeviceError, DfmobileError, InputError
+from dfmobile.errors import DeviceError, InputError
 
 DEFAULT_SETTINGS = BatchSettings()
 _MAX_STALLS = 5  # starts of the driver, or damaged answers, without one new result
 _MAX_DAMAGES = 3  # of one item's result
 _MAX_LOSSES = 50  # of the connection, without one answer in between
-_FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 10.0
 _STOP_WAIT_S = 3600.0
 _PROGRESS_S = 1.0
 _LOOK_ITEMS = 64
@@ -77,6 +77,7 @@ class Batch:
         self._transport = transport
         self._settings = settings
         self._driver = RemoteDriver(transport, self.run_id, settings.folder, settings.system_root)
+        self._connection = Connection(transport, settings.reconnect_s, self._say, self.run_id)
         self._tell: Callable[[BatchProgress], None] = _nothing
         self._items: dict[str, PlannedItem] = {}
         self._pending: dict[str, PlannedItem] = {}  # without a result here, in the order of the list
@@ -130,7 +131,7 @@ class Batch:
                 losses += 1
                 if losses > _MAX_LOSSES:
                     raise
-                self._recover(error)
+                self._connection.recover(error)
                 attached = False
                 continue
             except (BatchDamagedError, TransferError) as error:
@@ -141,6 +142,13 @@ class Batch:
                 attached = False
                 continue
             except DeviceError as error:
+                if self._connection.is_lost():
+                    losses += 1
+                    if losses > _MAX_LOSSES:
+                        raise
+                    self._connection.recover(error)
+                    attached = False
+                    continue
                 told = self._driver.diagnose(error)
                 # The user has to do something first: do not keep the device from others meanwhile.
                 with contextlib.suppress(DeviceError):
@@ -149,6 +157,7 @@ class Batch:
                     raise
                 raise told from error
             self.counters.polls += 1
+            self.counters.reconnects = self._connection.reconnects
             self._current = poll.current if poll.alive else None
             fresh = self._accept(poll)
             for name in poll.damaged:
@@ -173,7 +182,7 @@ class Batch:
                 self._progress()
                 time.sleep(self._settings.poll_s)
         self._current = None
-        self._steadily(self.clean_up)
+        self._connection.steadily(self.clean_up)
         self._progress()
 
     def clean_up(self) -> None:
@@ -192,11 +201,7 @@ class Batch:
         Raises:
             DeviceError: if the device cannot be asked.
         """
-        driver = RemoteDriver(transport, "none", folder)
-        if transport.stat(driver.base) is None:
-            return []
-        driver.prepare()
-        return driver.runs()
+        return runs_on_device(transport, folder)
 
     # How it goes
 
@@ -335,49 +340,6 @@ class Batch:
             hint=f"what is done is kept; the run is {self.run_id}",
         )
         return self._driver.diagnose(error)
-
-    # The connection
-
-    def _steadily(self, action: Callable[[], None]) -> None:
-        """Do something that may be done twice, connection lost or not."""
-        for _ in range(_MAX_STALLS):
-            try:
-                action()
-            except (ConnectionLostError, CommandTimeoutError) as error:
-                self._recover(error)
-            else:
-                return
-        action()
-
-    def _recover(self, error: DfmobileError) -> None:
-        """Get the connection back; the run goes on meanwhile.
-
-        Raises:
-            ConnectionLostError: if it does not come back in time.
-        """
-        self._say(f"the connection to {self._transport.uri} is lost; the run goes on there; trying to get it back")
-        deadline = time.monotonic() + self._settings.reconnect_s
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                reconnect = getattr(self._transport, "reconnect", None)
-                if reconnect is not None:
-                    reconnect()
-                self._transport.run(["true"], timeout_s=20)
-            except DeviceError as again:
-                if time.monotonic() + pause_s > deadline:
-                    raise ConnectionLostError(
-                        f"the connection to {self._transport.uri} did not come back in "
-                        f"{self._settings.reconnect_s:.0f} s: {again}",
-                        hint="the device goes on by itself: connect it and run the same command again "
-                        f"(run {self.run_id})",
-                    ) from error
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                self.counters.reconnects += 1
-                self._say("the connection is back")
-                return
 
     # Words
 

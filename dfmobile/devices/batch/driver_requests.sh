@@ -191,7 +191,7 @@ runs() {
             total=$((total + 1))
         done 2>/dev/null <list
         # By the clock, since a run may be older than this boot.
-        age=$(($(date +%s) - $(stat -c %Y settings 2>/dev/null || date +%s)))
+        age=$(($(date +%s) - $(stat -c %Y pid 2>/dev/null || date +%s)))
         echo "run ${folder##*/} $alive $age $done_count $total ${state%% *} $owner"
     done
     echo end

@@ -117,7 +117,12 @@ class RemoteDriver:
         for start in range(0, len(names), 16):
             chunk = names[start : start + 16]
             result = self.transport.run(["sh", "-c", _PREPARE, "sh", self.base, *chunk], timeout_s=_UNPACK_S)
-            result.check(f"preparing {self.base} on the device")
+            hint = (
+                "remove it as its owner, or restart the device's adbd as that user"
+                if b"another user" in result.stderr
+                else ""
+            )
+            result.check(f"preparing {self.base} on the device", hint)
             words = (line.split() for line in result.text.splitlines())
             there |= {line[0] for line in words if len(line) == 2 and line[0] == line[1]}
         if name not in there:
