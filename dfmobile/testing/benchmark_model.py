@@ -46,10 +46,17 @@ FLAGS: dict[str, str] = {
 }
 
 
-def write_stand_in(path: Path) -> Path:
-    """Write an executable script that is the tool, with this interpreter's path in it; return its path."""
-    command = shlex.join([sys.executable, "-m", "dfmobile.testing.benchmark_model"])
-    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+def write_stand_in(path: Path, interpreter: str = sys.executable, import_paths: Sequence[str] = ()) -> Path:
+    """Write an executable script that is the tool; return its path.
+
+    Args:
+        path: of the script.
+        interpreter: that runs it. A device that is this host under another user may not reach ours.
+        import_paths: where that interpreter finds dfmobile, numpy and LiteRT; empty: where it finds them by itself.
+    """
+    command = shlex.join([interpreter, "-m", "dfmobile.testing.benchmark_model"])
+    setting = f"PYTHONPATH={shlex.quote(':'.join(import_paths))} PYTHONDONTWRITEBYTECODE=1 " if import_paths else ""
+    path.write_text(f'#!/bin/sh\n{setting}exec {command} "$@"\n', encoding="utf-8")
     path.chmod(0o755)
     return path
 
