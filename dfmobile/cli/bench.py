@@ -10,12 +10,15 @@ import typer
 
 from dfmobile.cli.common import (
     BackendOption,
+    BackendOptionsOption,
     DeviceOption,
     JsonOption,
     PrecisionOption,
     ThreadsOption,
     handled,
+    parse_backend_options,
     print_json,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ def bench(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file of the backend's format.")],
     device: DeviceOption = "local",
     backend: BackendOption = "litert",
+    backend_option: BackendOptionsOption = None,
     threads: ThreadsOption = 1,
     precision: PrecisionOption = "fp32",
     passes: Annotated[
@@ -65,7 +69,9 @@ def bench(
         raise InputError(f"{modes[0]} keeps one interpreter running, so it takes no --passes")
     passes = passes or BENCH_PROTOCOL.passes
     with open_device(device) as opened:
-        runtime = open_backend(backend, opened, threads=threads, precision=precision)
+        options = parse_backend_options(backend_option)
+        runtime = open_backend(backend, opened, threads=threads, precision=precision, options=options)
+        runtime.tell = say
         if modes:
             _bench_mode(model, runtime, sustained, cadence, json)
             return
@@ -77,9 +83,15 @@ def bench(
     statistics = result.statistics
     half = "" if result.half_width_ms is None else f" ± {result.half_width_ms:.4f}"
     typer.echo(f"{model} on {opened.uri} with {backend}, {threads} thread(s), {precision}")
-    typer.echo(f"median {result.median_ms:.4f}{half} ms (95 %, {passes} interpreters, {statistics.n} runs)")
-    typer.echo(f"p5 {statistics.p5_ms:.4f} ms, p95 {statistics.p95_ms:.4f} ms; clock {result.provenance['clock']}")
+    typer.echo(f"median {result.median_ms:.4f}{half} ms (95 %, {passes} interpreters, {statistics.runs} runs)")
+    clock = result.provenance["clock"]
+    if statistics.p5_ms is None or statistics.p95_ms is None:
+        typer.echo(f"the backend gives aggregates only, no samples: p5 and p95 are not known; clock {clock}")
+    else:
+        typer.echo(f"p5 {statistics.p5_ms:.4f} ms, p95 {statistics.p95_ms:.4f} ms; clock {clock}")
     typer.echo(f"ready after {result.init_ms:.1f} ms")
+    for remark in result.remarks:
+        typer.echo(remark)
     if result.peak_memory_bytes is not None:
         typer.echo(f"peak memory {result.peak_memory_bytes / 1e6:.1f} MB")
 

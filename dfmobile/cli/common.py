@@ -39,6 +39,11 @@ PrecisionOption = Annotated[
     str, typer.Option("--precision", help="fp32, int8, or fp16-compute (float16 arithmetic, where the CPU has it).")
 ]
 
+BackendOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--backend-option", metavar="KEY=VALUE", help="Option of the backend (repeatable)."),
+]
+
 _state = {"debug": False}
 
 P = ParamSpec("P")
@@ -151,6 +156,25 @@ def parse_latency_range(text: str | None) -> tuple[float | None, float | None]:
     if not colon:
         raise InputError(f"{text!r} is not a latency range", hint="write LO:HI in ms, for example 2:10 or :10")
     return bounds
+
+
+def parse_backend_options(pairs: list[str] | None) -> dict[str, str]:
+    """Return ``KEY=VALUE`` options of a backend; values stay text, and ``allow_partial`` is ``allow-partial``.
+
+    Raises:
+        InputError: if one is not KEY=VALUE or is doubled.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        name = key.replace("_", "-")
+        if not equals or not name or name in found:
+            raise InputError(
+                f"{pair!r} is not KEY=VALUE, or {key!r} is given twice",
+                hint="for example --backend-option binary=benchmark_model",
+            )
+        found[name] = value
+    return found
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:

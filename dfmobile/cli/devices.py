@@ -1,4 +1,4 @@
-"""``dfmobile devices`` and ``dfmobile profile``."""
+"""``dfmobile devices``, ``dfmobile devices clean`` and ``dfmobile profile``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from dfmobile.cli.common import DeviceOption, JsonOption, handled, print_json, p
 
 def register(parent: typer.Typer) -> None:
     """Add the commands."""
-    parent.command("devices")(devices)
+    group = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+    group.callback()(devices)
+    group.command("clean")(clean)
+    parent.add_typer(group, name="devices")
     parent.command("profile")(profile)
 
 
 @handled
-def devices(json: JsonOption = False) -> None:
+def devices(context: typer.Context, json: JsonOption = False) -> None:
     """List the devices that can be reached."""
+    if context.invoked_subcommand is not None:
+        return
     import dataclasses
 
     from dfmobile.devices.device import list_devices
@@ -33,6 +38,35 @@ def devices(json: JsonOption = False) -> None:
     for item in found:
         table.add_row(item.uri, item.state, item.description, item.hint or "-")
     print_table(table)
+
+
+@handled
+def clean(
+    device: DeviceOption,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Remove only this run.")] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Remove runs that still run, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is there; remove nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what batch runs left on a device, and remove it."""
+    import dataclasses
+
+    from dfmobile.devices.batch import clean_device
+    from dfmobile.devices.batch.remote import duration
+    from dfmobile.devices.device import open_device
+
+    with open_device(device) as opened:
+        cleaned = clean_device(opened.transport, run_id=run, stop=stop, dry_run=dry_run)
+    if json:
+        print_json([dataclasses.asdict(item.run) | {"removed": item.removed} for item in cleaned])
+        return
+    if not cleaned:
+        say(f"{opened.uri}: no batch run is there")
+    for item in cleaned:
+        entry = item.run
+        age = "" if entry.age_s is None else f", {duration(entry.age_s)} old"
+        what = "removed" if item.removed else "kept (--stop removes it)" if entry.state == "running" else "kept"
+        say(f"{entry.run_id}: {entry.state}, {entry.done} of {entry.total} items, by {entry.owner}{age}: {what}")
 
 
 @handled

@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dfmobile.cli import lut_fidelity, lut_tools
 from dfmobile.cli.common import (
     BackendOption,
+    BackendOptionsOption,
     DeviceOption,
     InputOption,
     JsonOption,
     PrecisionOption,
     ThreadsOption,
     handled,
+    parse_backend_options,
     parse_size,
     print_json,
     print_table,
@@ -49,6 +51,7 @@ def build(
     input: InputOption = None,
     device: DeviceOption = "local",
     backend: BackendOption = "litert",
+    backend_option: BackendOptionsOption = None,
     threads: ThreadsOption = 1,
     precision: PrecisionOption = "fp32",
     passes: Annotated[
@@ -103,7 +106,9 @@ def build(
         source = opened_space = open_space(space or "", max_depth)
         width, height = parse_size(input) if input else opened_space.default_input
     with open_device(device) as opened, ProgressLine("measuring") as line:
-        runtime = open_backend(backend, opened, threads=threads, precision=precision)
+        options = parse_backend_options(backend_option)
+        runtime = open_backend(backend, opened, threads=threads, precision=precision, options=options)
+        runtime.tell = say
         first = True
 
         def progress(step: BuildProgress) -> None:
@@ -189,8 +194,10 @@ def show(
         half = "-" if entry["half_width"] is None else f"{entry['half_width']:.4f}"
         cold = "-" if entry["cold_ms"] is None else f"{entry['cold_ms']:.4f}"
         text = entry["text"].removeprefix(f"{entry['kind']} ")
-        shown.add_row(entry["kind"], text, f"{entry['hot_ms']:.4f}", half, cold, str(entry["n"]), str(entry["passes"]))
+        shown.add_row(entry["kind"], text, f"{entry['hot_ms']:.4f}", half, cold, _samples(entry), str(entry["passes"]))
     print_table(shown)
+    if any(entry["samples"] == "aggregate" for entry in document["entries"]):
+        typer.echo("n: aggregate means that the backend gave one value of each pass, no samples; in brackets its runs")
     for item in document["skipped"]:
         typer.echo(f"skipped: {item['text']}: {item['measured_ms']:.3f} ms alone, limit {item['limit_ms']:g} ms")
     guards = document["guards"]
@@ -203,3 +210,8 @@ def show(
             f"against the order: {item['wide']} takes {item['wide_ms']:.4g} ms, less than the narrower"
             f" {item['narrow']} with {item['narrow_ms']:.4g} ms"
         )
+
+
+def _samples(entry: dict[str, Any]) -> str:
+    """Return how many samples an entry has; of an aggregate, how many runs are behind it."""
+    return str(entry["n"]) if entry["samples"] == "raw" else f"aggregate ({entry['runs']})"

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dfmobile.cli.common import InputOption, JsonOption, handled, parse_size, print_json, print_table, say
+from dfmobile.cli.common import (
+    BackendOptionsOption,
+    InputOption,
+    JsonOption,
+    handled,
+    parse_backend_options,
+    parse_size,
+    print_json,
+    print_table,
+    say,
+)
 from dfmobile.cli.progress import ProgressLine
 from dfmobile.cli.space import MaxDepthOption
 
@@ -89,6 +99,7 @@ def calibrate(
     passes: Annotated[int, typer.Option("--passes", min=1, max=100, help="Fresh interpreters a network.")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of networks.")] = 0,
     device: DeviceOption = None,
+    backend_option: BackendOptionsOption = None,
     max_depth: MaxDepthOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -98,7 +109,14 @@ def calibrate(
 
     header, opened_space, width, height = _header(table, space, input, max_depth)
     with _backend_of(header, device) as opened, ProgressLine("calibrating") as line:
-        backend = open_backend(header.backend, opened, threads=header.threads, precision=header.precision)
+        backend = open_backend(
+            header.backend,
+            opened,
+            threads=header.threads,
+            precision=header.precision,
+            options=parse_backend_options(backend_option),
+        )
+        backend.tell = say
         report = calibrate_table(
             table,
             opened_space,
@@ -144,6 +162,7 @@ def validate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of networks.")] = 1,
     device: DeviceOption = None,
+    backend_option: BackendOptionsOption = None,
     max_depth: MaxDepthOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -156,7 +175,14 @@ def validate(
     header, opened_space, width, height = _header(table, space, input, max_depth)
     encodings = None if run is None else _boundary(run)
     with _backend_of(header, device) as opened, ProgressLine("validating") as line:
-        backend = open_backend(header.backend, opened, threads=header.threads, precision=header.precision)
+        backend = open_backend(
+            header.backend,
+            opened,
+            threads=header.threads,
+            precision=header.precision,
+            options=parse_backend_options(backend_option),
+        )
+        backend.tell = say
         found = validate_table(
             table,
             opened_space,

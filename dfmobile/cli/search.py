@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dfmobile.cli.common import (
+    BackendOptionsOption,
     InputOption,
     JsonOption,
     handled,
+    parse_backend_options,
     parse_latency_range,
     parse_options,
     parse_size,
@@ -57,6 +59,7 @@ def conduct(
     executor: str = "local",
     workers: int = 2,
     protocol: Protocol | None = None,
+    backend_options: Mapping[str, str] | None = None,
     command: str = "",
 ) -> tuple[CampaignResult, RemeasureResult]:
     """Run or continue a campaign, then re-measure its boundary; progress goes to stderr.
@@ -72,6 +75,7 @@ def conduct(
         executor: registered name.
         workers: processes that evaluate.
         protocol: of the re-measurement; None for the bench protocol.
+        backend_options: of the table's backend, which re-measures.
         command: recorded with the run, for the report.
     """
     from dfmobile import registry
@@ -89,6 +93,8 @@ def conduct(
     with LatencyTable.open(lut) as table:
         header = table.header
         predictor = Predictor(table)
+    # Before hours of training, not after.
+    unmeasurable = _unmeasurable(header.backend, backend_options or {}, asked=device is not None)
     described = {
         "path": str(lut.resolve()),
         "rule": predictor.rule_for(space, *(settings.input_size or space.default_input)),
@@ -119,13 +125,48 @@ def conduct(
             store.set_meta(command=command)
     uri = device or str(header.device)
     chosen = protocol or BENCH_PROTOCOL
+    if unmeasurable:
+        return result, remeasure(folder, None, chosen, unreachable=unmeasurable, progress=say)
     try:
         opened = open_device(uri)
     except DeviceError as error:
         return result, remeasure(folder, None, chosen, unreachable=str(error), progress=say)
     with opened:
-        backend = open_backend(header.backend, opened, threads=header.threads, precision=header.precision)
+        backend = open_backend(
+            header.backend,
+            opened,
+            threads=header.threads,
+            precision=header.precision,
+            options=backend_options,
+        )
+        backend.tell = say
         return result, remeasure(folder, backend, chosen, progress=say)
+
+
+def _unmeasurable(backend: str, options: Mapping[str, str], *, asked: bool) -> str:
+    """Return why a table's backend cannot re-measure for want of options; empty where it can.
+
+    Args:
+        backend: of the table; one that is not registered is the re-measurement's matter.
+        options: given.
+        asked: the user named a device, or an option: then a want is an error.
+
+    Raises:
+        InputError: if an option is unknown, or one is missing that re-measuring needs and the user wants it.
+    """
+    from dfmobile import registry
+    from dfmobile.errors import InputError
+    from dfmobile.latency.backends.base import GROUP, check_backend_options
+
+    if backend not in registry.names(GROUP):
+        return ""
+    try:
+        check_backend_options(backend, options)
+    except InputError as error:
+        if asked or options:
+            raise
+        return str(error)
+    return ""
 
 
 def print_result(folder: Path, result: CampaignResult, measured: RemeasureResult, *, json: bool) -> None:
@@ -182,6 +223,7 @@ def search(
         str | None,
         typer.Option("--device", metavar="URI", help="To re-measure on; default: the table's."),
     ] = None,
+    backend_option: BackendOptionsOption = None,
     mode: Annotated[str, typer.Option("--mode", help="paper: uniform draws, as published.")] = "paper",
     latency: Annotated[
         str | None, typer.Option("--latency", metavar="LO:HI", help="Candidates' predicted latency, ms.")
@@ -241,6 +283,7 @@ def search(
         parse_options(option or []),
         settings,
         device=device,
+        backend_options=parse_backend_options(backend_option),
         executor=executor,
         workers=workers,
         command=shlex.join(["dfmobile", *sys.argv[1:]]),

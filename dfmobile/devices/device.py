@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from dfmobile import registry
 from dfmobile.devices.transport.base import DeviceListing, Transport
-from dfmobile.devices.uri import DeviceURI, parse_device
-from dfmobile.errors import DeviceError, DfmobileError
+from dfmobile.devices.uri import SERIAL_SCHEMES, DeviceURI, parse_device
+from dfmobile.errors import DeviceError, DfmobileError, InputError
 
 if TYPE_CHECKING:
     from dfmobile.devices.profile_schema import DeviceProfile
@@ -62,13 +62,14 @@ def open_device(text: str) -> Device:
     """Open a device.
 
     Args:
-        text: ``local``, ``adb:SERIAL``, ``adb+tcp:HOST:PORT`` or ``ssh:USER@HOST[:PORT]``.
+        text: ``local``, ``adb:SERIAL``, ``adb+tcp:HOST:PORT``, ``adb+usb:SERIAL`` or ``ssh:USER@HOST[:PORT]``.
 
     Raises:
-        InputError: if it is not a device URI.
+        InputError: if it is not a device URI; where only the serial is missing, with those that are there.
         DeviceError: if this installation cannot reach such devices, or the device cannot be reached.
         PluginError: if two packages give the same transport, or one cannot be imported.
     """
+    _check_named(text)
     uri = parse_device(text)
     known = registry.names(GROUP)
     if uri.scheme not in known:
@@ -77,6 +78,21 @@ def open_device(text: str) -> Device:
             hint=f"available here: {', '.join(known) or 'none; is dfmobile installed?'}",
         )
     return Device(uri, _transport_class(uri.scheme).open(uri))
+
+
+def _check_named(text: str) -> None:
+    """Refuse ``adb:`` without a serial, naming the phones that there are: which one is never guessed."""
+    scheme, colon, address = text.strip().partition(":")
+    if scheme not in SERIAL_SCHEMES or not colon or address or scheme not in registry.names(GROUP):
+        return
+    found = _transport_class(scheme).enumerate()
+    if not found:
+        raise DeviceError(
+            f"{text.strip()!r} names no phone, and none is connected",
+            hint="plug it in and switch on USB debugging (Settings, Developer options)",
+        )
+    phones = ", ".join(f"{item.uri} ({', '.join(filter(None, [item.description, item.state]))})" for item in found[:10])
+    raise InputError(f"{text.strip()!r} names no phone: the serial is missing", hint=f"connected are: {phones}")
 
 
 def list_devices() -> list[DeviceListing]:

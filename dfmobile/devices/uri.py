@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from dfmobile import registry
 from dfmobile.errors import InputError
 
-FORMS = ("local", "adb:SERIAL", "adb+tcp:HOST:PORT", "ssh:USER@HOST[:PORT]")
+FORMS = ("local", "adb:SERIAL", "adb+tcp:HOST:PORT", "adb+usb:SERIAL", "ssh:USER@HOST[:PORT]")
+SERIAL_SCHEMES = ("adb", "adb+usb")  # whose address is a phone's serial
 SSH_PORT = 22
 
 # A leading dash would be read as an option by adb and ssh.
@@ -30,7 +31,7 @@ class DeviceURI:
     """A device's name, taken apart.
 
     Attributes:
-        scheme: ``local``, ``adb``, ``adb+tcp``, ``ssh`` or a third party's: the name of the transport.
+        scheme: ``local``, ``adb``, ``adb+tcp``, ``adb+usb``, ``ssh`` or a third party's: the name of the transport.
         address: what follows the first colon, with the port always written out for ``ssh``; empty for ``local``.
         text: canonical text; ``parse_device(uri.text) == uri``.
     """
@@ -64,9 +65,9 @@ def parse_device(text: str) -> DeviceURI:
     """Read a device URI.
 
     Args:
-        text: ``local``, ``adb:SERIAL``, ``adb+tcp:HOST:PORT`` or ``ssh:USER@HOST[:PORT]``; spaces around it
-            are ignored, an IPv6 address stands in brackets. Also ``SCHEME:ADDRESS`` of a transport that a
-            package has registered.
+        text: ``local``, ``adb:SERIAL``, ``adb+tcp:HOST:PORT``, ``adb+usb:SERIAL`` or ``ssh:USER@HOST[:PORT]``;
+            spaces around it are ignored, an IPv6 address stands in brackets. Also ``SCHEME:ADDRESS`` of a
+            transport that a package has registered.
 
     Raises:
         InputError: if it has none of these forms.
@@ -82,8 +83,8 @@ def parse_device(text: str) -> DeviceURI:
         raise _malformed(stripped, "unknown device")
     if scheme == "local":
         raise _malformed(stripped, "'local' has no address")
-    if scheme == "adb":
-        return _adb(stripped, address)
+    if scheme in SERIAL_SCHEMES:
+        return _by_serial(stripped, scheme, address)
     if scheme == "adb+tcp":
         return _adb_tcp(stripped, address)
     if scheme == "ssh":
@@ -95,10 +96,12 @@ def parse_device(text: str) -> DeviceURI:
     raise _malformed(stripped, f"unknown scheme {scheme!r}")
 
 
-def _adb(text: str, serial: str) -> DeviceURI:
+def _by_serial(text: str, scheme: str, serial: str) -> DeviceURI:
+    if not serial:
+        raise _malformed(text, "the serial is missing")
     if not _SERIAL.fullmatch(serial):
         raise _malformed(text, "a serial is letters, digits, '.', '_', ':' and '-'")
-    return DeviceURI("adb", serial, f"adb:{serial}")
+    return DeviceURI(scheme, serial, f"{scheme}:{serial}")
 
 
 def _adb_tcp(text: str, address: str) -> DeviceURI:

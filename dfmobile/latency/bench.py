@@ -18,7 +18,7 @@ from dfmobile.errors import BackendError
 from dfmobile.files import sha256_hex
 from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend
 from dfmobile.latency.measurement import PassResult, Protocol
-from dfmobile.latency.statistics import LatencyStatistics, summarise
+from dfmobile.latency.statistics import LatencyStatistics, summarise_results
 
 # A whole network is measured for its own sake: more interpreters and runs than a block gets.
 BENCH_PROTOCOL = Protocol(
@@ -33,7 +33,7 @@ class BenchResult:
     Attributes:
         model: path.
         statistics: of all passes.
-        samples_ms: every hot run, in the order of measuring.
+        samples_ms: every hot run, in the order of measuring; empty where the backend gives aggregates only.
         init_ms: median over the passes: making the interpreter ready.
         peak_memory_bytes: None where the backend cannot tell.
         backend: registered name.
@@ -60,12 +60,25 @@ class BenchResult:
         """Half of the 95 % interval of ``median_ms``; None for a single pass."""
         return self.statistics.half_width_ms
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the passes say besides their times, each once: delegates, memory, agreement of outputs."""
+        found = [text for item in self.provenance["passes"] for text in item["extra"].get("remarks", [])]
+        grown = [item["extra"].get("memory_bytes") for item in self.provenance["passes"]]
+        most = max((size for size in grown if isinstance(size, int)), default=None)
+        if most is not None:
+            found.append(f"memory footprint {most / 1e6:.1f} MB at most")
+        return list(dict.fromkeys(map(str, found)))
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``dfmobile bench --json`` prints."""
         numbers = dataclasses.asdict(self.statistics)
         return {
             "model": self.model,
-            **{name: numbers[name] for name in ("median_ms", "p5_ms", "p95_ms", "mean_ms", "mad_ms", "n", "passes")},
+            **{
+                name: numbers[name]
+                for name in ("median_ms", "p5_ms", "p95_ms", "mean_ms", "mad_ms", "n", "runs", "passes")
+            },
             "half_width_ms": self.half_width_ms,
             "samples_ms": self.samples_ms,
             "init_ms": self.init_ms,
@@ -125,12 +138,12 @@ def bench_models(
     for number, path in enumerate(paths):
         passes = [results[job.id] for job, which in zip(jobs, order, strict=True) if which == number]
         memory = [item.peak_memory_bytes for item in passes if item.peak_memory_bytes is not None]
-        evidence = [{k: v for k, v in item.to_dict().items() if k not in ("hot_ms", "cold_ms")} for item in passes]
+        evidence = [_evidence(item) for item in passes]
         found.append(
             BenchResult(
                 model=str(path),
-                statistics=summarise([item.hot_ms for item in passes]),
-                samples_ms=[sample for item in passes for sample in item.hot_ms],
+                statistics=summarise_results(passes),
+                samples_ms=[sample for item in passes if not item.aggregate for sample in item.hot_ms],
                 init_ms=float(np.median([item.init_ms for item in passes])),
                 peak_memory_bytes=max(memory, default=None),
                 backend=backend.name,
@@ -146,6 +159,14 @@ def bench_models(
             )
         )
     return found
+
+
+def _evidence(result: PassResult) -> dict[str, Any]:
+    """Return what a pass left besides its samples; from an aggregate also the one value that stands for them."""
+    kept = result.to_dict()
+    del kept["cold_ms"]
+    hot_ms = kept.pop("hot_ms")
+    return {**kept, "value_ms": hot_ms[0]} if result.aggregate and hot_ms else kept
 
 
 def bench_provenance(backend: Backend) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def table_document(table: LatencyTable) -> dict[str, Any]:
                 "cold_ms": entry.cold_ms,
                 "half_width": entry.half_width_ms,
                 "n": entry.n,
+                "runs": entry.runs,
+                "samples": "aggregate" if entry.aggregate else "raw",
                 "passes": entry.passes,
                 "macs": entry.macs,
                 "weight_bytes": entry.weight_bytes,

@@ -11,7 +11,7 @@ from typing import Any
 
 from dfmobile.errors import FileFormatError
 from dfmobile.latency.measurement import PassResult, is_count
-from dfmobile.latency.statistics import LatencyStatistics, summarise
+from dfmobile.latency.statistics import LatencyStatistics, summarise, summarise_results
 
 _BLOCK_FIELDS = ("kind", "text", "input_shapes", "output_shape", "macs", "weight_bytes")
 
@@ -66,8 +66,18 @@ class TableEntry:
 
     @property
     def n(self) -> int:
-        """Number of hot samples."""
+        """Number of hot samples; 0 where the backend gave aggregates only."""
         return self.hot.n
+
+    @property
+    def runs(self) -> int:
+        """Number of timed hot runs, also of those whose samples did not come back."""
+        return self.hot.runs
+
+    @property
+    def aggregate(self) -> bool:
+        """Tell whether the backend gave aggregates only, in any pass."""
+        return self.hot.p5_ms is None
 
 
 @dataclass(frozen=True)
@@ -103,15 +113,14 @@ def entry_of(path: Path, key: str, facts: dict[str, Any], results: Sequence[Pass
     Raises:
         FileFormatError: if a pass has no samples.
     """
-    hot = [result.hot_ms for result in results]
-    if not all(hot):
+    if not all(result.hot_ms for result in results):
         raise FileFormatError(f"{path} is damaged: a pass of {facts['text']} has no samples")
     cold = [result.cold_ms for result in results if result.cold_ms]
     return TableEntry(
         key=key,
         kind=facts["kind"],
         text=facts["text"],
-        hot=summarise(hot),
+        hot=summarise_results(results),
         cold=summarise(cold) if cold else None,
         macs=facts["macs"],
         weight_bytes=facts["weight_bytes"],

@@ -38,7 +38,8 @@ _BLOCK_FIELDS = {"key", "facts", "passes", "skipped"}
 _HINT = "export it again with: dfmobile lut export TABLE -o FILE.json"
 CSV_FIELDS = (
     "device", "backend", "runtime", "precision", "threads", "granularity", "kind", "text", "key", "hot_ms",
-    "half_width_ms", "cold_ms", "n", "passes", "macs", "weight_bytes", "input_shapes", "output_shape",
+    "half_width_ms", "cold_ms", "n", "runs", "samples", "passes", "macs", "weight_bytes", "input_shapes",
+    "output_shape",
 )  # fmt: skip
 
 

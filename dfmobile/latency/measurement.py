@@ -21,6 +21,7 @@ Clock = Literal["thread-cpu", "wall"]
 MAX_SAMPLES = 100_000
 MAX_SAMPLE_MS = 3_600_000.0
 MAX_EVICTION_BYTES = 512 * 2**20
+AGGREGATE = "aggregate"  # of ``PassResult.extra["samples"]``
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class PassResult:
     """Everything that one pass leaves behind; raw samples are kept, nothing is filtered.
 
     Attributes:
-        hot_ms: back-to-back runs, in order; empty where the pass was stopped (``Protocol.stop_above_ms``).
+        hot_ms: back-to-back runs, in order; empty where the pass was stopped (``Protocol.stop_above_ms``). From a
+            backend that gives aggregates only (``aggregate``): one value, the median of the runs or else their mean.
         cold_ms: runs with evicted caches, in order.
         clock: ``thread-cpu`` (one thread: preemption does not count) or ``wall``.
         warm_up_ms: the warm-up's runs: the first ones only, where it had more than 32.
@@ -147,6 +149,25 @@ class PassResult:
     peak_memory_bytes: int | None = None
     stopped: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def aggregate(self) -> bool:
+        """Tell whether the backend gave aggregates only: ``hot_ms`` is then one value that stands for all runs."""
+        return self.extra.get("samples") == AGGREGATE
+
+    @property
+    def timed_runs(self) -> int:
+        """Return how many hot runs were timed, also where their samples did not come back; at least ``len(hot_ms)``."""
+        count: Any = self.extra.get("count") if self.aggregate else None
+        return max(len(self.hot_ms), int(count) if is_count(count) else 0)
+
+    @property
+    def mean_ms(self) -> float | None:
+        """Return the arithmetic mean of the hot runs; None where there were none."""
+        told: Any = self.extra.get("average_ms") if self.aggregate else None
+        if is_time(told):
+            return float(told)
+        return math.fsum(self.hot_ms) / len(self.hot_ms) if self.hot_ms else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the pass as a JSON document; ``from_dict`` gives an equal pass back."""

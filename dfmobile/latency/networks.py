@@ -14,7 +14,7 @@ from dfmobile.architecture import Network
 from dfmobile.errors import FileFormatError
 from dfmobile.latency.header import Text, damaged
 from dfmobile.latency.measurement import PassResult
-from dfmobile.latency.statistics import LatencyStatistics, quiet_latency, robust_half_width, summarise
+from dfmobile.latency.statistics import LatencyStatistics, quiet_latency, robust_half_width, summarise_results
 from dfmobile.latency.table import LatencyTable
 
 PREFIX = "network "
@@ -81,7 +81,7 @@ class MeasuredNetwork:
     @cached_property
     def statistics(self) -> LatencyStatistics:
         """Of all passes."""
-        return summarise([item.hot_ms for item in self.passes])
+        return summarise_results(self.passes)
 
     @property
     def quiet_ms(self) -> float:

@@ -121,7 +121,8 @@ class Sitting:
         if model is None and pending:
             model = TimeModel.of_probe(pending, self._backend, self._models, self._protocol)
         if model is not None:
-            self._seconds = {key: model.pass_seconds(block, limited) for key, block in self.blocks.items()}
+            beyond_s = self._backend.pass_overhead_ms(limited) / 1000
+            self._seconds = {key: beyond_s + model.pass_seconds(block, limited) for key, block in self.blocks.items()}
         if not self._queue and not self._late():
             self._refill()
         if model is None or not self._queue:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from dfmobile.errors import InputError
+from dfmobile.latency.measurement import PassResult
 
 # Student's t, 0.975 quantile, by degrees of freedom (Abramowitz & Stegun, table 26.10).
 _T_975 = (
@@ -34,11 +35,12 @@ class LatencyStatistics:
 
     Attributes:
         median_ms: median of the pass medians: the estimate.
-        p5_ms: 5 % quantile of all samples.
-        p95_ms: 95 % quantile of all samples.
-        mean_ms: of all samples.
-        mad_ms: median absolute deviation of all samples from their median.
-        n: number of samples.
+        p5_ms: 5 % quantile of all samples; None where there are none, only aggregates.
+        p95_ms: 95 % quantile of all samples; None likewise.
+        mean_ms: of all runs.
+        mad_ms: median absolute deviation of all samples from their median; None likewise.
+        n: number of samples; 0 where a backend gave aggregates only.
+        runs: number of timed runs, also of those whose samples did not come back.
         passes: number of passes.
         standard_error_ms: of ``median_ms``, from the spread between passes; None for a single pass.
         half_width_ms: half of the 95 % interval of ``median_ms``; None for a single pass.
@@ -46,11 +48,12 @@ class LatencyStatistics:
     """
 
     median_ms: float
-    p5_ms: float
-    p95_ms: float
+    p5_ms: float | None
+    p95_ms: float | None
     mean_ms: float
-    mad_ms: float
+    mad_ms: float | None
     n: int
+    runs: int
     passes: int
     standard_error_ms: float | None
     half_width_ms: float | None
@@ -79,11 +82,31 @@ def summarise(passes: Sequence[Sequence[float]]) -> LatencyStatistics:
         mean_ms=math.fsum(pooled) / pooled.size,
         mad_ms=float(np.median(np.abs(pooled - np.median(pooled)))),
         n=int(pooled.size),
+        runs=int(pooled.size),
         passes=len(medians),
         standard_error_ms=error,
         half_width_ms=None if error is None else t_quantile_975(len(medians) - 1) * error,
         quiet_ms=quiet_latency(passes),
     )
+
+
+def summarise_results(results: Sequence[PassResult]) -> LatencyStatistics:
+    """Summarise the hot runs of passes, and claim no more than what is there.
+
+    Where any pass is an aggregate there are no samples to take quantiles of: the spread between passes remains, and
+    the passes themselves keep what their tool said.
+
+    Raises:
+        InputError: if there is no pass, or one has no hot value.
+    """
+    found = summarise([result.hot_ms for result in results])
+    if not any(result.aggregate for result in results):
+        return found
+    runs = [result.timed_runs for result in results]
+    means = [result.mean_ms or 0.0 for result in results]
+    weighted = math.fsum(mean * count for mean, count in zip(means, runs, strict=True)) / sum(runs)
+    samples = sum(len(result.hot_ms) for result in results if not result.aggregate)
+    return replace(found, p5_ms=None, p95_ms=None, mad_ms=None, mean_ms=weighted, n=samples, runs=sum(runs))
 
 
 def quiet_latency(passes: Sequence[Sequence[float]]) -> float:

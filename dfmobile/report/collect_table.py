@@ -102,8 +102,10 @@ def table_provenance(table: LatencyTable) -> list[Fact]:
     ]
     if started:
         facts.append(("measured from, to (UTC)", f"{started[0][:19]} to {started[-1][:19]}"))
-        runs = sum(len(result.hot_ms) for result in passes)
+        runs = sum(result.timed_runs for result in passes)
         facts.append(("passes", f"{numbers.count(len(passes))}, with {numbers.count(runs)} hot runs"))
+        if any(result.aggregate for result in passes):
+            facts.append(("samples", "none: the backend gave aggregates of each pass only"))
         facts.append(("protocol", _protocol(table)))
         unsteady = sum(not result.steady for result in passes)
         switches = sum(result.involuntary_switches or 0 for result in passes)

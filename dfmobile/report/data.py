@@ -120,7 +120,7 @@ class TableBlock:
         hot_ms: median with warm caches; None where it was skipped.
         cold_ms: median with evicted caches; None where it was not measured.
         half_width_ms: half of the 95 % interval of ``hot_ms``; None where unknown.
-        n: hot samples.
+        n: hot samples; 0 where a backend gave aggregates only.
         macs: multiply-accumulates.
         note: why it was not measured, otherwise empty.
     """

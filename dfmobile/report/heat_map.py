@@ -157,12 +157,16 @@ def describe(block: TableBlock) -> str:
     if block.hot_ms is None:
         lines.append(block.note or "not measured")
     else:
-        lines.append(f"hot {numbers.ms_with_half_width(block.hot_ms, block.half_width_ms)}, {block.n} samples")
+        lines.append(f"hot {numbers.ms_with_half_width(block.hot_ms, block.half_width_ms)}, {_samples(block)}")
         if block.cold_ms is not None:
             lines.append(f"cold {numbers.ms(block.cold_ms)}, cold / hot {block.cold_ms / block.hot_ms:.2f}")
     if block.macs is not None:
         lines.append(f"{numbers.scaled(block.macs)} MACs")
     return "\n".join(lines)
+
+
+def _samples(block: TableBlock) -> str:
+    return f"{block.n} samples" if block.n else "aggregates only"
 
 
 def colour_bar(colours: ColourScale) -> Element:

@@ -84,6 +84,41 @@ class InterpreterRunner(ModelRunner):
         values = [_real(self._open().get_tensor(details["index"]), details) for details in self._outputs]
         return [np.ascontiguousarray(v.transpose(0, 3, 1, 2)) if v.ndim == 4 else v for v in values]
 
+    def stored_inputs(self, inputs: Sequence[npt.NDArray[np.float32]]) -> list[Array]:
+        """Return inputs as the file takes them: its layout, integers by scale and zero point where it has those.
+
+        Raises:
+            BackendError: if they do not fit the model.
+        """
+        check_inputs(inputs, [nchw(shape) for shape in self.input_shapes])
+        layouts = [array.transpose(0, 2, 3, 1) if array.ndim == 4 else array for array in inputs]
+        return [
+            np.ascontiguousarray(_stored(layout, details))
+            for layout, details in zip(layouts, self._inputs, strict=True)
+        ]
+
+    def read_outputs(self, content: bytes) -> list[Array]:
+        """Return what another run of this file wrote, all outputs one after the other, as ``outputs`` would.
+
+        Raises:
+            BackendError: if it has another size.
+        """
+        kinds = [np.dtype(details["dtype"]) for details in self._outputs]
+        shapes = [tuple(int(extent) for extent in details["shape"]) for details in self._outputs]
+        sizes = [int(np.prod(shape)) * kind.itemsize for kind, shape in zip(kinds, shapes, strict=True)]
+        if len(content) != sum(sizes):
+            raise BackendError(f"the outputs have {len(content)} bytes, the model's have {sum(sizes)}")
+        found, start = [], 0
+        for kind, shape, size, details in zip(kinds, shapes, sizes, self._outputs, strict=True):
+            values = _real(np.frombuffer(content[start : start + size], kind).reshape(shape).copy(), details)
+            found.append(np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if values.ndim == 4 else values)
+            start += size
+        return found
+
+    def output_bytes(self) -> int:
+        """Return the size of all outputs as the file has them."""
+        return sum(int(np.prod(item["shape"])) * np.dtype(item["dtype"]).itemsize for item in self._outputs)
+
     def output_steps(self) -> list[float]:
         """See base class."""
         self._open()

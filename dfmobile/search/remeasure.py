@@ -21,7 +21,7 @@ from dfmobile.files import FileLock, atomic_write_json
 from dfmobile.latency.backends.base import Backend, MeasureJob
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.measurement import PassResult, Protocol
-from dfmobile.latency.statistics import summarise
+from dfmobile.latency.statistics import summarise_results
 from dfmobile.search.boundary import pareto_optimal
 from dfmobile.search.campaign import STORE_NAME
 from dfmobile.search.deliver import deliver, file_key
@@ -176,7 +176,7 @@ def _measure(
 
 
 def _fill(record: dict[str, Any], passes: Sequence[PassResult], header: dict[str, Any], protocol: Protocol) -> None:
-    found = summarise([item.hot_ms for item in passes])
+    found = summarise_results(passes)
     record["measured_ms"] = found.median_ms
     record["status"] = "re-measured"
     record["measurement"] = {
@@ -185,6 +185,7 @@ def _fill(record: dict[str, Any], passes: Sequence[PassResult], header: dict[str
         "half_width_ms": found.half_width_ms,
         "quiet_ms": found.quiet_ms,  # what rules other than "sum" predict: see latency.statistics
         "n": found.n,
+        "runs": found.runs,
         "passes": [item.to_dict() for item in passes],
         "protocol": protocol.to_dict(),
         **header,

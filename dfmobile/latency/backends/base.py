@@ -7,7 +7,7 @@ models at once, let them run without the cable, and hand back what has come.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from dfmobile import registry
 from dfmobile.devices.device import Device
-from dfmobile.errors import InputError, PluginError
+from dfmobile.errors import InputError, PluginError, quoted
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.phases import Phase, PhasesResult
 
@@ -84,8 +84,12 @@ class Backend(ABC):
     name: ClassVar[str]
     model_format: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    # Option to what it means, for people; names are lower-case words joined by hyphens.
+    options: ClassVar[Mapping[str, str]] = {}
+    # Of them, those without which it cannot be opened.
+    required_options: ClassVar[tuple[str, ...]] = ()
     # "cpu": weights live in caches, and the working-set sweep tells how much of them.
-    processor: ClassVar[str] = "cpu"
+    processor: str = "cpu"
 
     def __init__(self, device: Device, *, threads: int = 1, precision: str = "fp32") -> None:
         if precision not in self.precisions:
@@ -94,6 +98,8 @@ class Backend(ABC):
             )
         if not 1 <= threads <= 256:
             raise InputError(f"{threads} threads are not between 1 and 256")
+        # Told a line where people should know what is going on: a connection that was lost, a device that restarted.
+        self.tell: Callable[[str], None] = lambda text: None
         self.device = device
         self.threads = threads
         self.precision = precision
@@ -174,23 +180,73 @@ class Backend(ABC):
             hint="backends that run inside this process can: litert, onnxruntime, tflite-runtime",
         )
 
+    def pass_overhead_ms(self, protocol: Protocol) -> float:
+        """Return about how long a pass takes beyond what its protocol's runs need, for estimates only.
+
+        Args:
+            protocol: of the pass.
+        """
+        del protocol
+        return 0.0
+
     def evidence(self) -> dict[str, Any]:
         """Return what else a reader of the measurements may want to know, constant for this object, JSON values."""
         return {}
 
 
-def open_backend(name: str, device: Device, *, threads: int = 1, precision: str = "fp32") -> Backend:
+def open_backend(
+    name: str,
+    device: Device,
+    *,
+    threads: int = 1,
+    precision: str = "fp32",
+    options: Mapping[str, str] | None = None,
+) -> Backend:
     """Open a backend by its registered name.
+
+    Args:
+        name: registered.
+        device: where models run.
+        threads: of the runtime.
+        precision: one of the backend's.
+        options: of the backend, by name; only a backend that declares options is given them, as the keyword
+            argument ``options``.
 
     Raises:
         PluginError: if there is no such backend, or it is not one.
-        InputError: if it cannot do that precision or that many threads.
+        InputError: if it cannot do that precision or that many threads, or has no such option.
         BackendError: if its runtime is not there or does not fit the device.
+    """
+    backend_class = check_backend_options(name, options or {})
+    if backend_class.options:
+        # Its own keyword: backends without options need not take it.
+        factory: Callable[..., Backend] = backend_class
+        return factory(device, threads=threads, precision=precision, options=dict(options or {}))
+    return backend_class(device, threads=threads, precision=precision)
+
+
+def check_backend_options(name: str, options: Mapping[str, str]) -> type[Backend]:
+    """Return a backend's class if it takes these options; nothing is opened.
+
+    Raises:
+        PluginError: if there is no such backend, or it is not one.
+        InputError: naming the first option that it does not have, or needs and was not given.
     """
     backend_class = registry.load(GROUP, name)
     if not (isinstance(backend_class, type) and issubclass(backend_class, Backend)):
         raise PluginError(f"backend {name!r} is not a subclass of {Backend.__module__}.Backend")
-    return backend_class(device, threads=threads, precision=precision)
+    known = backend_class.options
+    for option in options:
+        if option not in known:
+            has = f"it has: {', '.join(known)}" if known else "it has none"
+            raise InputError(f"backend {name} has no option {quoted(option, 40)}", hint=has)
+    for option in backend_class.required_options:
+        if option not in options:
+            raise InputError(
+                f"backend {name} needs the option {option}: {known[option]}",
+                hint=f"add --backend-option {option}=…",
+            )
+    return backend_class
 
 
 def as_backend(backend: Backend | str, device: Device, protocol: Protocol, precision: str) -> Backend:

@@ -1,0 +1,87 @@
+"""Gets a lost connection back, within a time; knows nothing of runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostError, Transport
+from dfmobile.errors import DeviceError
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 10.0
+_ALIVE_S = 20.0
+_TRIES = 5
+
+
+class Connection:
+    """A transport that may break.
+
+    Args:
+        transport: one with a method ``reconnect()`` gets its connection back by it, another by being used again.
+        limit_s: longest time to try.
+        say: told what happens.
+        run_id: for the hint when it does not come back.
+    """
+
+    def __init__(self, transport: Transport, limit_s: float, say: Callable[[str], None], run_id: str) -> None:
+        self.reconnects = 0
+        self._transport = transport
+        self._limit_s = limit_s
+        self._say = say
+        self._run_id = run_id
+
+    def is_lost(self) -> bool:
+        """Tell whether an error may come from a lost connection: a transport may fail in what it does about it."""
+        try:
+            self._transport.run(["true"], timeout_s=_ALIVE_S)
+        except (ConnectionLostError, CommandTimeoutError):
+            return True
+        except DeviceError:
+            return False
+        return False
+
+    def recover(self, error: DeviceError) -> None:
+        """Get the connection back.
+
+        Raises:
+            ConnectionLostError: if it does not come back in time.
+        """
+        uri = self._transport.uri
+        self._say(f"the connection to {uri} is lost; the run goes on there; trying to get it back")
+        deadline = time.monotonic() + self._limit_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                reconnect = getattr(self._transport, "reconnect", None)
+                if reconnect is not None:
+                    reconnect()
+                self._transport.run(["true"], timeout_s=_ALIVE_S)
+            except DeviceError as again:
+                if time.monotonic() + pause_s > deadline:
+                    raise ConnectionLostError(
+                        f"the connection to {uri} did not come back in {self._limit_s:.0f} s: {again}",
+                        hint="the device goes on by itself: connect it and run the same command again "
+                        f"(run {self._run_id})",
+                    ) from error
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                self.reconnects += 1
+                self._say("the connection is back")
+                return
+
+    def steadily(self, action: Callable[[], None]) -> None:
+        """Do something that may be done twice, connection lost or not.
+
+        Raises:
+            DeviceError: if it fails otherwise, or the connection is lost again and again.
+        """
+        for _ in range(_TRIES):
+            try:
+                action()
+            except (ConnectionLostError, CommandTimeoutError) as error:
+                self.recover(error)
+            else:
+                return
+        action()

@@ -1,0 +1,74 @@
+"""What runs left on a device is listed with its age, and removed on request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from batch_far_sides import FarSide, script, settings_for
+from typer.testing import CliRunner
+
+from dfmobile.cli.main import app
+from dfmobile.devices.batch import Batch, clean_device, runs_on_device
+from dfmobile.devices.transport.local import LocalTransport
+from dfmobile.errors import InputError
+
+
+@pytest.fixture
+def local() -> FarSide:
+    return FarSide()
+
+
+def leave(local: FarSide, folder: Path, run_id: str) -> None:
+    """Leave a run as a killed host does."""
+    next(Batch(local, settings_for(folder, push_first=True), run_id=run_id).run([script("a", "exit 0")] * 1))
+
+
+def test_leftovers_are_listed_and_removed(local: FarSide, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/far"
+    assert runs_on_device(local, folder) == []
+    leave(local, tmp_path, "one")
+    running = Batch(local, settings_for(tmp_path), run_id="two").run([script("a", "exit 0"), script("b", "sleep 60")])
+    next(running)
+    found = {run.run_id: run for run in runs_on_device(local, folder)}
+    assert (found["one"].state, found["one"].done, found["one"].total) == ("finished", 1, 1)
+    assert (found["two"].state, found["two"].total) == ("running", 2)
+    assert "@" in found["one"].owner
+    assert found["one"].age_s is not None
+    assert 0 <= found["one"].age_s < 300
+    assert [entry.removed for entry in clean_device(local, folder=folder, dry_run=True)] == [False, False]
+    kept = {entry.run.run_id: entry.removed for entry in clean_device(local, folder=folder)}
+    assert kept == {"one": True, "two": False}
+    assert [entry.removed for entry in clean_device(local, folder=folder, stop=True)] == [True]
+    assert not (tmp_path / "far").exists()
+    assert clean_device(local, folder=folder) == []
+
+
+def test_one_run_is_removed_by_name(local: FarSide, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/far"
+    leave(local, tmp_path, "one")
+    leave(local, tmp_path, "two")
+    with pytest.raises(InputError, match="no run three"):
+        clean_device(local, folder=folder, run_id="three")
+    assert [entry.run.run_id for entry in clean_device(local, folder=folder, run_id="one")] == ["one"]
+    assert [run.run_id for run in runs_on_device(local, folder)] == ["two"]
+
+
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalTransport, "scratch_root", str(tmp_path))
+    settings = settings_for(tmp_path, folder=f"{tmp_path}/dfmobile")
+    next(Batch(LocalTransport(), settings, run_id="left").run([script("a", "exit 0"), script("b", "sleep 60")]))
+    runner = CliRunner()
+    shown = runner.invoke(app, ["devices", "clean", "--device", "local", "--json"])
+    assert shown.exit_code == 0
+    (entry,) = json.loads(shown.stdout)
+    assert (entry["run_id"], entry["state"], entry["removed"]) == ("left", "running", False)
+    shown = runner.invoke(app, ["devices", "clean", "--device", "local", "--run", "left", "--stop"])
+    assert "left: running" in shown.stderr
+    assert shown.stderr.rstrip().endswith("removed")
+    shown = runner.invoke(app, ["devices", "clean", "--device", "local", "--run", "left"])
+    assert shown.exit_code == 1
+    assert "error: local has no run left" in shown.stderr
+    assert "local" in runner.invoke(app, ["devices"]).stdout
+    assert json.loads(runner.invoke(app, ["devices", "--json"]).stdout)[0]["uri"] == "local"
