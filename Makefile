@@ -36,7 +36,7 @@ $(VENV)/.quickstart: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(PIP) install --editable '.[train,onnx,quantize,dev]'
+	$(PIP) install --editable '.[train,onnx,quantize,adb,dev]'
 	@touch $@
 
 quickstart: $(VENV)/.quickstart
