@@ -125,6 +125,7 @@ have() {
     plan=none
     { read -r plan <plan; } 2>/dev/null
     echo "plan $plan"
+    [ ! -f complete ] || echo complete
     for path in files/*; do
         [ ! -f "$path" ] || echo "file ${path#files/}"
     done
