@@ -81,8 +81,9 @@ class BatchResult:
         log: its stdout and stderr as they came; at most ``BatchSettings.log_limit_bytes``.
         conditions_before: as the device read them just before: ``frequency_khz`` (core to kHz), ``temperature_mc``
             (thermal zone type to m°C; ``type#index`` where several have one type), ``uptime_s``, ``time_utc`` (ISO
-            8601 by the device's clock), ``charger`` and ``screen`` as text, ``cool_down`` and ``task_profile``
-            where asked for. What cannot be read is absent.
+            8601 by the device's clock), ``charger`` (of each supply, text), ``screen`` (text, as it was when the
+            driver started: asking takes long), ``attempt``, and ``cool_down`` and ``task_profile`` where asked for.
+            What cannot be read is absent.
         conditions_after: likewise.
     """
 

@@ -48,6 +48,7 @@ _MAX_DAMAGES = 3  # of one item's result
 _MAX_LOSSES = 50  # of the connection, without one answer in between
 _STOP_WAIT_S = 3600.0
 _PROGRESS_S = 1.0
+_SLACK_S = 600.0
 _LOOK_ITEMS = 64
 
 
@@ -118,6 +119,7 @@ class Batch:
     def _results(self) -> Iterator[BatchResult]:
         attached = False
         stalls = losses = 0
+        news_s = time.monotonic()
         damages: dict[str, int] = {}
         while self._pending:
             try:
@@ -178,7 +180,15 @@ class Batch:
                     stalls += 1
                 if stalls > _MAX_STALLS:
                     raise self._given_up(poll)
-            elif not fresh and not sent:
+            elif fresh or sent:
+                news_s = time.monotonic()
+            elif time.monotonic() - news_s > self._patience_s():
+                raise DeviceError(
+                    f"the run {self.run_id} does not get on: {poll.current or 'nothing'} runs, long past its time",
+                    hint="see what the device does, or stop the run: "
+                    f"dfmobile devices clean --device {self._transport.uri} --run {self.run_id} --stop",
+                )
+            else:
                 self._progress()
                 time.sleep(self._settings.poll_s)
         self._current = None
@@ -231,9 +241,15 @@ class Batch:
         if not there.alive and any(name not in there.done for name in self._pending):
             driver.start()
             self.counters.starts += 1
-            if not self._waiting:
-                # The driver may have been told that more comes; nothing does.
-                driver.unpack(*items_part([], driver.run_folder, self._there, last=True)[:2])
+        if not self._waiting and self._pending and not there.complete:
+            # The one before us may not have come to saying that all is there.
+            driver.unpack(*items_part([], driver.run_folder, self._there, last=True)[:2])
+
+    def _patience_s(self) -> float:
+        """Return how long there may be no news: the longest item, its cooling, and what a slow device takes beside."""
+        cool = self._settings.cool_down
+        longest_s = max(entry.item.timeout_s for entry in self._pending.values())
+        return longest_s + (cool.longest_wait_s if cool is not None else 0.0) + _SLACK_S
 
     def _check_same(self, digests: dict[str, str]) -> None:
         for name, digest in digests.items():

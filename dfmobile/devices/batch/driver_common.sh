@@ -125,8 +125,15 @@ lock_is_held() {
 
 take_lock() {
     take_tries=0
+    absent=0
     while ! mkdir "$base/lock" 2>/dev/null; do
-        [ -d "$base/lock" ] || give_up "cannot make $base/lock"
+        if ! [ -d "$base/lock" ]; then
+            # Dropped by its holder just now, or it cannot be made.
+            absent=$((absent + 1))
+            [ "$absent" -lt 20 ] || give_up "cannot make $base/lock"
+            nap 2
+            continue
+        fi
         if lock_is_held; then
             read_uptime
             age=unknown

@@ -70,6 +70,7 @@ class Inventory:
         last_boot: the boot in which the driver was last started; ``none`` where never.
         alive: the driver runs.
         plan: digest of the plan that it has, or ``none``.
+        complete: it was told that nothing more comes.
         files: SHA-256 of contents.
         ready: items that are there whole, to their digests.
         done: items that have a result, to their digests.
@@ -79,6 +80,7 @@ class Inventory:
     last_boot: str = "none"
     alive: bool = False
     plan: str = "none"
+    complete: bool = False
     files: set[str] = field(default_factory=set)
     ready: dict[str, str] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
@@ -165,6 +167,8 @@ class RemoteDriver:
                 found.alive = True
             elif word == "plan":
                 found.plan = rest[:64]
+            elif line == "complete":
+                found.complete = True
             elif entry := _READY.fullmatch(line):
                 (found.ready if entry[1] == "ready" else found.done)[entry[2]] = entry[3]
             elif content := _FILE.fullmatch(line):
