@@ -30,7 +30,7 @@ Of = Literal["blocks", "networks"]
 DEFAULT_HALF_WIDTH = 0.03
 # Fresh interpreters say more than more runs, so passes are short and there are more of them.
 # A run of over 150 ms is an average by itself: one to warm up, one that counts.
-ADAPTIVE_PROTOCOL = Protocol(passes=2, min_runs=1, min_warm_up_runs=1, hot_budget_ms=150.0, cold_budget_ms=50.0)
+ADAPTIVE_PROTOCOL = Protocol(passes=1, min_runs=1, min_warm_up_runs=1, hot_budget_ms=150.0, cold_budget_ms=50.0)
 SAMPLED_NETWORKS = 1000
 # Two passes that happen to agree do not show that a block repeats well, whatever the others do.
 LEAST_PASSES = 3
