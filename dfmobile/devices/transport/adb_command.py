@@ -81,7 +81,7 @@ class RemoteCommand:
                 return "timeout"
             if len(self.stdout) + len(self.stderr) > limit_bytes:
                 return "too-much-output"
-        if not self.marks.finished and not self.marks.no_group:
+        if not self.marks.finished and not self.marks.no_group and not self.marks.no_scratch:
             last = (bytes(self.stderr) or self.marks.prelude).decode("utf-8", "replace").strip().splitlines()
             told = f": {last[-1].strip()[:200]}" if last else ""
             raise ConnectionLostError(f"the device ended the command without an exit code{told}", hint=GONE_HINT)

@@ -49,6 +49,6 @@ done
 # A mount of its own, so that it can be made read-only.
 mount --bind "$root/data" "$root/data"
 
-echo ready
-# Ended children that nobody waits for disappear, as they do on a phone.
-exec env -i --ignore-signal=CHLD PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /bin/cat
+# Ended children that nobody waits for disappear, as they do on a phone. Ready only with the new root: who enters before
+# would be in the old one.
+exec env -i --ignore-signal=CHLD PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /bin/sh -c 'echo ready; exec /bin/cat'
