@@ -9,7 +9,6 @@ import secrets
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -88,6 +87,7 @@ class Connection:
         self._streams: dict[int, Stream] = {}
         self._streams_lock = threading.Lock()
         self._numbers = itertools.count(1)
+        self._aborted = threading.Event()
         self._outgoing: queue.Queue[bytes | None] = queue.Queue()
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -108,6 +108,7 @@ class Connection:
 
     def abort(self) -> None:
         """Break the connection, as a pulled cable does; from any thread."""
+        self._aborted.set()
         with contextlib.suppress(OSError):
             self._peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with contextlib.suppress(OSError):
@@ -138,7 +139,7 @@ class Connection:
             while (data := self._outgoing.get()) is not None:
                 counter = self._settings.counter
                 if stall := counter.stall_due():
-                    time.sleep(stall)
+                    self._aborted.wait(stall)
                 drop = counter.drop_due(max(0, len(data) - packets.HEADER.size))
                 data = counter.garble(data)
                 if drop:
@@ -216,7 +217,7 @@ class Connection:
         self._send(Packet(packets.CONNECT, ours, limit, self._settings.banner))
 
     def _open(self, packet: Packet) -> None:
-        destination = packet.data.rstrip(b"\0").decode("utf-8", "surrogateescape")
+        destination = packet.data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         if not packet.argument0 or packet.argument1:
             return
         with self._streams_lock:

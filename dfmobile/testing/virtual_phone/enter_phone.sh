@@ -3,13 +3,16 @@
 # its input ends. Started by phone_system.py as process 1 of a new process namespace: when it ends, so does all that
 # the phone runs.
 #
-#     enter_phone.sh ROOT OVERLAY
+#     enter_phone.sh ROOT OVERLAY OWNER [DATA_BYTES]
 #
 # ROOT is the phone's / : what is in it stays, and the folders of this machine that it lacks are shown in it (commands
-# are this machine's). OVERLAY/proc and OVERLAY/dev are laid over the real ones.
+# are this machine's). OVERLAY/proc and OVERLAY/dev are laid over the real ones. With DATA_BYTES, /data is a
+# disk of that size in memory, its scratch folder OWNER's.
 set -eu
 root=$1
 overlay=$2
+owner=$3
+data_bytes=${4:-}
 
 for entry in /*; do
     name=${entry#/}
@@ -47,8 +50,15 @@ done
     [ ! -e "$root/proc/$name" ] || mount --bind "$overlay/proc/$name" "$root/proc/$name"
 done
 # A mount of its own, so that it can be made read-only.
-mount --bind "$root/data" "$root/data"
+if [ -n "$data_bytes" ]; then
+    mount -t tmpfs -o "size=$data_bytes,mode=755" tmpfs "$root/data"
+    mkdir -p "$root/data/local/tmp"
+    chown "$owner" "$root/data/local/tmp"
+else
+    mount --bind "$root/data" "$root/data"
+fi
 
-# Ended children that nobody waits for disappear, as they do on a phone. Ready only with the new root: who enters before
-# would be in the old one.
-exec env -i --ignore-signal=CHLD PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" /bin/sh -c 'echo ready; exec /bin/cat'
+# Ready only with the new root: who enters before would be in the old one. Ended children that nobody waits for
+# disappear, as they do on a phone: SIGCHLD is ignored last of all, because a shell sets it back.
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" \
+    /bin/sh -c 'echo ready; exec env --ignore-signal=CHLD /bin/cat'

@@ -95,7 +95,7 @@ class PacketDecoder:
         end = HEADER.size + size
         if len(self._buffer) < end:
             return None
-        data = bytes(self._buffer[HEADER.size : end])
+        data = bytes(memoryview(self._buffer)[HEADER.size : end])
         del self._buffer[:end]
         if self.checksums and sum(data) & 0xFFFFFFFF != checksum:
             raise PacketError("a packet arrived damaged: its checksum differs")

@@ -1,4 +1,4 @@
-"""The virtual phone: a daemon on loopback that speaks ADB, with the files, properties and faults that a test gives it."""
+"""The virtual phone: a daemon on loopback that speaks ADB, with files, properties and faults that a test gives it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from dfmobile.testing.virtual_phone.phone_system import SCRATCH, PhoneSystem
 from dfmobile.testing.virtual_phone.programs import default_programs, property_files
 
 _HOST = "127.0.0.1"
+_BREATH_S = 0.01
+_JOIN_S = 30.0
 
 
 class VirtualPhone:
-    """A phone to connect to at ``127.0.0.1:<port>``, while the ``with`` block lasts.
+    r"""A phone to connect to at ``127.0.0.1:<port>``, while the ``with`` block lasts.
 
     Whoever may connect may run commands as the phone's shell user; so it lets in connections of our own user only.
 
     Args:
         folder: where its files are kept; made if missing. A phone in the same folder finds its /data again.
         mode: ``modern`` speaks the shell protocol, packets up to 1 MiB and no checksums; ``old`` none of that, packets
-            of 4096 bytes and checksums, and its terminals turn ``\\n`` into ``\\r\\n``.
+            of 4096 bytes and checksums, and its terminals turn ``\n`` into ``\r\n``.
         state: ``unauthorized`` never accepts a key, ``offline`` never answers.
         faults: what goes wrong.
         properties: names and values for ``getprop``, besides those of the default phone.
@@ -40,6 +42,7 @@ class VirtualPhone:
             the usual ones. An empty text takes a command away.
         public_keys: lines of ``adbkey.pub`` that it lets in; None lets everyone in.
         accept_new_keys: whether a key that it does not know is allowed when it is offered.
+        data_bytes: size of its /data, so that it can run full for real; it is in memory then, and lost in a reboot.
     """
 
     def __init__(
@@ -54,12 +57,17 @@ class VirtualPhone:
         programs: Mapping[str, str] | None = None,
         public_keys: Sequence[str] | None = None,
         accept_new_keys: bool = False,
+        data_bytes: int | None = None,
     ) -> None:
         self.properties = {**snapdragon_845.PROPERTIES, **(properties or {})}
         shown = dict(snapdragon_845.files()) if files is None else {}
         shown.update(property_files(self.properties))
         chosen = {**default_programs(), **(programs or {})}
-        self.system = PhoneSystem(folder, shown, {name: text for name, text in chosen.items() if text}, files)
+        chosen = {name: text for name, text in chosen.items() if text}
+        self.system = PhoneSystem(folder, shown, chosen, tree=files, data_bytes=data_bytes)
+        if files is None:
+            for path in snapdragon_845.UNREADABLE:
+                self.system.plant(path, b"", mode=0)
         keys = None if public_keys is None else [parse_public_key(line) for line in public_keys]
         if keys is not None and None in keys:
             raise InputError("one of the public keys is none")
@@ -103,7 +111,8 @@ class VirtualPhone:
         self.port = int(listener.getsockname()[1])
         self._listener = listener
         self._up = True
-        self._apply_read_only()
+        if self.faults.read_only:
+            self.system.set_read_only(True)
         self._run(self._accept_on, listener)
 
     def stop(self) -> None:
@@ -119,7 +128,7 @@ class VirtualPhone:
             self.system.stop()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(30)
+                thread.join(_JOIN_S)
 
     def __enter__(self) -> VirtualPhone:
         self.start()
@@ -144,7 +153,8 @@ class VirtualPhone:
             self.system.stop()
             time.sleep(down_s)
             self.system.start()
-            self._apply_read_only()
+            if self.faults.read_only:
+                self.system.set_read_only(True)
             self._up = self._listener is not None
 
     # Where things are
@@ -176,13 +186,7 @@ class VirtualPhone:
         changed = faults.read_only != self.faults.read_only
         self.settings.counter = FaultCounter(faults)
         if changed and self._up:
-            self._apply_read_only()
-
-    def _apply_read_only(self) -> None:
-        if self.faults.read_only:
-            self.system.set_read_only(True)
-        elif self._up:
-            self.system.set_read_only(False)
+            self.system.set_read_only(faults.read_only)
 
     @property
     def state(self) -> State:
@@ -214,7 +218,10 @@ class VirtualPhone:
             try:
                 peer, _ = listener.accept()
             except OSError:
-                return
+                if self._listener is None:
+                    return
+                time.sleep(_BREATH_S)  # the client is gone already, or we are out of descriptors
+                continue
             if not self._up or not _is_our_own(peer):
                 peer.close()
                 continue

@@ -40,11 +40,20 @@ class PhoneSystem:
         files: absolute path on the phone to content; what a phone shows of itself.
         programs: name to absolute path of a program of this machine, or to the text of a script; all that the
             phone's shell finds by name.
+        tree: a folder that is laid over the phone's ``/``.
+        data_bytes: size of /data, which then is lost when the phone stops; None is no limit but this machine's.
     """
 
     def __init__(
-        self, folder: Path, files: Mapping[str, bytes], programs: Mapping[str, str], tree: Path | None = None
+        self,
+        folder: Path,
+        files: Mapping[str, bytes],
+        programs: Mapping[str, str],
+        *,
+        tree: Path | None = None,
+        data_bytes: int | None = None,
     ) -> None:
+        self._data_bytes = data_bytes
         self.folder = folder.resolve()
         self.root = self.folder / "root"
         self.overlay = self.folder / "overlay"
@@ -79,6 +88,7 @@ class PhoneSystem:
         if path.startswith(("/proc/", "/dev/")):
             target = self.overlay / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # an earlier phone's of the same folder, perhaps closed to us
         target.write_bytes(content)
         target.chmod(mode)
 
@@ -97,12 +107,14 @@ class PhoneSystem:
         """
         self.plant("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n".encode())
         script = resources.files("dfmobile.testing.virtual_phone").joinpath("enter_phone.sh").read_text()
+        owner = str(SHELL_USER if os.getuid() == 0 else 0)
         user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
         # Its own file for what it complains about: a pipe that nobody reads could fill.
         with tempfile.TemporaryFile() as complaints:
             holder = subprocess.Popen(
                 [_tool("unshare"), *user, "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-                 "/bin/sh", "-c", script, "sh", str(self.root), str(self.overlay)],
+                 "/bin/sh", "-c", script, "sh", str(self.root), str(self.overlay), owner,
+                 str(self._data_bytes or "")],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True,
             )  # fmt: skip
             if holder.stdout is None:
@@ -197,6 +209,8 @@ class PhoneSystem:
     def _place(self, parts: list[str]) -> Path:
         if not parts:
             return self.root
+        if parts[0] == "data" and self._data_bytes is not None and self._init_pid:
+            return Path(f"/proc/{self._init_pid}/root", *parts)  # it is in the phone's namespace only
         if parts[0] in _PHONE_FOLDERS:
             return self.root.joinpath(*parts)
         if parts[0] in _OVERLAID and self.overlay.joinpath(*parts).exists():
@@ -214,13 +228,15 @@ class PhoneSystem:
         if os.getuid() == 0 and not allowed:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def check_writable(self, place: Path) -> None:
+    def check_writable(self, place: Path, *, read_only: bool) -> None:
         """Refuse to write where the phone's shell user may not.
 
         Raises:
-            OSError: EACCES.
+            OSError: EACCES; EROFS if all is read-only.
         """
-        if not any(place.is_relative_to(self.root / folder.lstrip("/")) for folder in _WRITABLE):
+        if read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if not any(place.is_relative_to(self._place(folder.split("/")[1:])) for folder in _WRITABLE):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     def give_to_shell(self, place: Path) -> None:

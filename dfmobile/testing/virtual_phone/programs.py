@@ -14,7 +14,7 @@ _USUAL = """
 gunzip gzip head hostname id kill ln ls md5sum mkdir mkfifo mktemp mv nice nl nohup nproc od paste printenv printf ps
 pwd readlink realpath renice rev rm rmdir sed seq setsid sh sha1sum sha256sum sleep sort split stat stty sync tac tail
 tar taskset tee test time timeout touch tr true truncate tty uname uniq unlink uptime wc which who xargs yes zcat
-""".split()
+"""
 
 # getprop: all of them, or one with what to say where it is not set.
 _GETPROP = f"""#!/bin/sh
@@ -41,7 +41,7 @@ echo "$*" >>/data/local/tmp/.settaskprofile
 
 def default_programs() -> dict[str, str]:
     """Return names and what they run; names that this machine lacks are left out."""
-    found = {name: shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin") for name in _USUAL}
+    found = {name: shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin") for name in _USUAL.split()}
     programs = {name: path for name, path in found.items() if path is not None}
     programs.update(getprop=_GETPROP, dumpsys=_DUMPSYS, settaskprofile=_SETTASKPROFILE)
     return programs

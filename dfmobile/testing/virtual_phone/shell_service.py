@@ -1,8 +1,8 @@
-"""Commands on the phone: the services ``shell:``, ``exec:`` and ``shell,v2:``.
+r"""Commands on the phone: the services ``shell:``, ``exec:`` and ``shell,v2:``.
 
-Without the shell protocol a command has a terminal (an old phone's turns ``\\n`` into ``\\r\\n``), its stdout and stderr
-are one, and its exit code is lost. With it they come apart, in frames of one byte (whose), four bytes (how long) and
-data. When the client goes away the shell gets SIGHUP, no more: what a phone does.
+Without the shell protocol a command has a terminal (an old phone's turns ``\n`` into ``\r\n``), its stdout and
+stderr are one, and its exit code is lost. With it they come apart, in frames of one byte (whose), four bytes (how long)
+and data. When the client goes away the shell gets SIGHUP, no more: what a phone does.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ _SMALL = ("0x803", "0x7", (300000, 576000, 748800, 979200, 1228800, 1516800, 176
 _LARGE = ("0x802", "0x6", (825600, 1056000, 1363200, 1689600, 2092800, 2476800, 2649600), 2803200, 4)
 _ZONES = {
     0: ("battery", 29000), 1: ("cpu0-silver-usr", 36200), 2: ("cpu1-silver-usr", 36500), 3: ("cpu2-silver-usr", 36400),
-    4: ("cpu3-silver-usr", 36100), 5: ("cpu0-gold-usr", 38100), 6: ("cpu1-gold-usr", 38400), 7: ("cpu2-gold-usr", 38000),
-    8: ("cpu3-gold-usr", 38900), 10: ("gpu0-usr", 35700), 11: ("gpu1-usr", 35900), 14: ("ddr-usr", 36800),
-    23: ("xo-therm-adc", 31000), 24: ("quiet-therm-adc", 30500),
+    4: ("cpu3-silver-usr", 36100), 5: ("cpu0-gold-usr", 38100), 6: ("cpu1-gold-usr", 38400),
+    7: ("cpu2-gold-usr", 38000), 8: ("cpu3-gold-usr", 38900), 10: ("gpu0-usr", 35700), 11: ("gpu1-usr", 35900),
+    14: ("ddr-usr", 36800), 23: ("xo-therm-adc", 31000), 24: ("quiet-therm-adc", 30500),
 }  # fmt: skip
 
 PROPERTIES = {
@@ -37,6 +37,9 @@ PROPERTIES = {
     "ro.serialno": "0123456789abcdef",
     "sys.boot_completed": "1",
 }
+
+# The shell may not read them (where the phone has a user of its own, that is: where the tests run as root).
+UNREADABLE = ("/sys/class/power_supply/bms/uevent", "/sys/kernel/debug/clk/measure")
 
 _BATTERY = """Current Battery Service state:
   AC powered: false

@@ -111,16 +111,18 @@ class Stream:
         if self._rest:
             data, self._rest = self._rest, b""
             return data
-        with self._changed:
-            while not self._received and not self._closed:
-                self._changed.wait()
-            if not self._received:
-                return b""
-            data = self._received.popleft()
-            closed = self._closed
-        if not closed:
-            self._send(Packet(packets.READY, self.local_id, self.remote_id))
-        return data or self.read()
+        data = b""
+        while not data:
+            with self._changed:
+                while not self._received and not self._closed:
+                    self._changed.wait()
+                if not self._received:
+                    return b""
+                data = self._received.popleft()
+                closed = self._closed
+            if not closed:
+                self._send(Packet(packets.READY, self.local_id, self.remote_id))
+        return data
 
     def read_exactly(self, size: int) -> bytes:
         """Return so many bytes.

@@ -53,17 +53,21 @@ class SyncService:
             try:
                 while True:
                     name, size = _REQUEST.unpack(self._stream.read_exactly(_REQUEST.size))
-                    if size > _PATH_BYTES:
-                        raise _RefusedError("path too long")
-                    path = os.fsdecode(self._stream.read_exactly(size)).partition("\0")[0]
+                    path = self._path(size)
                     if name == b"QUIT":
                         break
-                    if name not in requests:
-                        raise _RefusedError(f"unknown command {int.from_bytes(name, 'little'):08x}")
-                    requests[name](path)
+                    requests.get(name, self._unknown)(path)
             except _RefusedError as refusal:
                 self._fail(str(refusal))
         self._stream.close()
+
+    def _path(self, size: int) -> str:
+        if size > _PATH_BYTES:
+            raise _RefusedError("path too long")
+        return os.fsdecode(self._stream.read_exactly(size)).partition("\0")[0]
+
+    def _unknown(self, path: str) -> None:
+        raise _RefusedError("unknown command")
 
     def _fail(self, text: str) -> None:
         message = text.encode("utf-8", "surrogateescape")
@@ -143,6 +147,7 @@ class SyncService:
             mode = int(mode_text, 0 if mode_text.startswith("0x") else 8 if mode_text.startswith("0") else 10)
         except ValueError:
             raise _RefusedError("bad mode") from None
+        mode &= 0xFFFFFFFF
         place = self._new_place(path)
         if stat.S_ISLNK(mode):
             self._receive_link(place)
@@ -165,16 +170,15 @@ class SyncService:
             with contextlib.suppress(OSError):
                 place.unlink()  # half a file does not stay on a phone
             raise
-        os.utime(place, (modified, modified))
+        with contextlib.suppress(OSError):  # somebody was quicker and removed it
+            os.utime(place, (modified, modified))
         self._stream.write(_REQUEST.pack(b"OKAY", 0))
 
     def _new_place(self, path: str) -> Path:
         """Return where a new file goes: its folder made, what was there before removed."""
         try:
             place = self._system.on_host(path, follow_last=False)
-            self._system.check_writable(place)
-            if self._counter.faults.read_only:
-                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            self._system.check_writable(place, read_only=self._counter.faults.read_only)
             missing = [parent for parent in place.parents if not parent.exists()]
             for parent in reversed(missing):
                 parent.mkdir(mode=0o775)
