@@ -188,3 +188,9 @@ def test_ctrl_c_stops_the_command_on_the_device(transport: Transport, adbd: Adbd
             timer.join()
         TransportContract().assert_quiet(second, f"{folder}/heartbeat")
     assert transport.run(["echo", "usable"], timeout_s=LIMIT_S).text == "usable"
+
+
+def test_input_that_nobody_reads_takes_no_output_with_it(transport: Transport) -> None:
+    for _ in range(30):
+        result = transport.run(["sh", "-c", "seq 3000; exit 3"], timeout_s=LIMIT_S, stdin=bytes(1 << 20))
+        assert (result.exit_code, len(result.stdout.splitlines())) == (3, 3000)

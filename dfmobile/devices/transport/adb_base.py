@@ -163,7 +163,13 @@ class AdbTransport(Transport):
             token = secrets.token_hex(16)
             files = None if framed else self._scratch_files(link, token, stdin)
             script = command_script(
-                token, argv, self._shell, environment=environment or {}, folder=folder, files=files
+                token,
+                argv,
+                self._shell,
+                environment=environment or {},
+                folder=folder,
+                files=files,
+                has_input=bool(stdin),
             ).encode("utf-8", "surrogateescape")
             if len(script) > link.command_limit_bytes:
                 script = self._as_file(link, script)

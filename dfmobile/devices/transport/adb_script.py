@@ -81,6 +81,7 @@ def command_script(
     environment: Mapping[str, str],
     folder: str | None,
     files: tuple[str, str] | None,
+    has_input: bool,
 ) -> str:
     """Return the script around a command.
 
@@ -92,6 +93,8 @@ def command_script(
         folder: working folder.
         files: paths on the device of stdin (empty for none) and stderr where the daemon has only one stream;
             None with ``shell,v2``.
+        has_input: whether anything is sent to it as stdin. What the command leaves of it is read away: a daemon that
+            cannot write it drops the output that is still under way.
     """
     inner = [f'echo "{token} p$$"'] if shell.setsid else []
     if folder is not None:
@@ -112,6 +115,7 @@ def command_script(
     if files is None:
         prepare = "exec 3<&0 0</dev/null 4>&2 2>/dev/null\n"
         redirect, tidy, finish = "<&3 2>&4 3<&- 4>&-", "", f'echo "{token} e$c"\n'
+        finish += "cat <&3 >/dev/null\n" if has_input else ""
     else:
         stdin, stderr = files
         prepare = (
@@ -123,8 +127,8 @@ def command_script(
         tidy = f"{remove}; "
         finish = f'echo "{token} e$c"\ncat {shlex.quote(stderr)}\n{remove}\necho "{token} z0"\n'
     return (
-        f"{prepare}{begin}trap '{tidy}{kill_all}; exit 129' HUP\n"
-        f"{start} {redirect} &\np=$!\nexec 3<&-\nwait $p; c=$?\n{sweep}\n{finish}exit $c\n"
+        f"{prepare}{begin}trap {shlex.quote(f'{tidy}{kill_all}; exit 129')} HUP\n"
+        f"{start} {redirect} &\np=$!\nwait $p; c=$?\n{sweep}\n{finish}exit $c\n"
     )
 
 
