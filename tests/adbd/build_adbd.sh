@@ -65,7 +65,8 @@ private() {
 private apt-get update >"$work/log" 2>&1 || :
 version=$(private apt-cache showsrc android-platform-tools 2>/dev/null |
     sed -n 's/^Version: \(29\.0\.6-.*\)$/\1/p' | sort -V | tail -n 1)
-[ -n "$version" ] || skip "apt's sources have no source package android-platform-tools 29.0.6"
+[ -n "$version" ] || skip "apt's sources have no source package android-platform-tools 29.0.6, or cannot be reached \
+($(grep -m 1 '^[EW]:' "$work/log" || echo "apt-get update has no complaint"))"
 (
     cd "$work/packages"
     private apt-get source --download-only "android-platform-tools=$version"

@@ -125,7 +125,7 @@ def test_a_small_disk_runs_full_for_real(start_phone: Start) -> None:
         assert phone.host_path("/data/local/tmp/file").read_bytes() == CONTENT[:300_000]
         assert "No space left on device" in device.shell("dd if=/dev/zero of=/data/local/tmp/fill 2>&1")
         # adb-shell looks for the phone's refusal only at the end, and may wait for it in vain: so with a real adbd.
-        with pytest.raises(Exception, match="No space left on device|timed out"):
+        with pytest.raises(Exception, match=r"No space left on device|timed out"):
             device.push(io.BytesIO(CONTENT), "/data/local/tmp/other", read_timeout_s=2)
     with connected(phone) as device:
         assert device.shell("ls /data/local/tmp").split() == ["file", "fill"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dfmobile.errors import DeviceError
+from dfmobile.errors import DeviceError, InputError
 from dfmobile.testing.virtual_phone import VirtualPhone, packets
 from dfmobile.testing.virtual_phone.authentication import parse_public_key
 from dfmobile.testing.virtual_phone.packets import HEADER, Packet, PacketDecoder, PacketError
@@ -203,6 +204,26 @@ def test_a_client_that_never_waits_is_cut_off(phones: dict[str, VirtualPhone]) -
     wire = hello(phone) + Packet(packets.OPEN, 1, 0, b"exec:sleep 5\0").encode(checksum=True) + flood
     talk(phone, wire)
     still_works(phone)
+
+
+@pytest.mark.parametrize("name", ["../../../../etc/x", "a/../../../../../tmp/x"])
+def test_nothing_is_written_outside_of_the_phone(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="is not a file of a virtual phone"):
+        VirtualPhone(tmp_path, properties={name: "value"})
+
+
+def test_a_tree_of_ones_own(start_phone: Callable[..., VirtualPhone], tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sys/class/thermal/thermal_zone7").mkdir(parents=True)
+    (tree / "sys/class/thermal/thermal_zone7/type").write_text("own\n")
+    (tree / "proc").mkdir()
+    (tree / "proc/cpuinfo").write_text("processor\t: 0\n")
+    phone = start_phone(files=tree)
+    assert phone.host_path("/proc/cpuinfo").read_text() == "processor\t: 0\n"
+    assert os.listdir(phone.host_path("/sys/class/thermal")) == ["thermal_zone7"]
+    (tree / "etc").mkdir()
+    with pytest.raises(InputError, match="etc cannot be laid over a virtual phone"):
+        VirtualPhone(tmp_path / "other", files=tree)
 
 
 def test_a_phone_in_the_same_folder_keeps_its_data(start_phone: Callable[..., VirtualPhone], tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from importlib import resources
 from pathlib import Path
 from typing import IO
 
-from dfmobile.errors import DeviceError
+from dfmobile.errors import DeviceError, InputError
 
 SCRATCH = "/data/local/tmp"
 SHELL_USER = 2000
 _WRITABLE = (SCRATCH, "/sdcard", "/storage/emulated/0")
 _OVERLAID = ("proc", "dev")
 _PHONE_FOLDERS = ("data", "sys", "system", "vendor", "sdcard", "storage")
+_OWN_FOLDERS = f"its own folders are /{', /'.join((*_PHONE_FOLDERS, *_OVERLAID))}"
 _MAX_LINKS = 40
 _CONTROL_S = 30.0
 
@@ -71,6 +72,8 @@ class PhoneSystem:
             self.plant(path, content)
         if tree is not None:
             for name in sorted(os.listdir(tree)):
+                if name not in (*_PHONE_FOLDERS, *_OVERLAID):
+                    raise InputError(f"{tree / name} cannot be laid over a virtual phone", hint=_OWN_FOLDERS)
                 base = self.overlay if name in _OVERLAID else self.root
                 shutil.copytree(tree / name, base / name, symlinks=True, dirs_exist_ok=True)
         for name, program in programs.items():
@@ -83,10 +86,17 @@ class PhoneSystem:
                 target.chmod(0o755)
 
     def plant(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """Put a file where the phone shows it; in /proc only while the phone is off, or over one that is there."""
-        target = self.on_host(path)
-        if path.startswith(("/proc/", "/dev/")):
-            target = self.overlay / path.lstrip("/")
+        """Put a file where the phone shows it; in /proc only while the phone is off, or over one that is there.
+
+        Raises:
+            InputError: if the path is not one of the phone's own: this machine's files are never written.
+        """
+        parts = path.split("/")
+        if parts[0] or ".." in parts or parts[1] not in (*_PHONE_FOLDERS, *_OVERLAID):
+            raise InputError(f"{path!r} is not a file of a virtual phone", hint=_OWN_FOLDERS)
+        target = self.overlay / path[1:] if parts[1] in _OVERLAID else self.on_host(path)
+        if not target.is_relative_to(self.folder):
+            raise InputError(f"{path!r} leads out of the virtual phone", hint=_OWN_FOLDERS)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)  # an earlier phone's of the same folder, perhaps closed to us
         target.write_bytes(content)

@@ -1,8 +1,8 @@
 """Files and properties of a phone with a Snapdragon 845: what a virtual phone shows unless a test gives it others.
 
-Written for tests after what such phones are known to show: four small cores and four large ones (each large one a
-little slower than ``cpuinfo_max_freq`` in ``scaling_available_frequencies``), thermal zones whose numbers have gaps,
-and files that the shell may not read.
+Written for tests after what such phones are known to show: four small cores and four large ones, whose top step is
+missing from ``scaling_available_frequencies``; thermal zones whose numbers have gaps; files that the shell may not
+read.
 """
 
 from __future__ import annotations
