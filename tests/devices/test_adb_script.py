@@ -53,11 +53,14 @@ def started(shell: list[str], script: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
+        child.wait()
 
 
 def script(argv: list[str], far: FarShell, files: tuple[str, str] | None = None, folder: str | None = None) -> str:
-    return command_script(TOKEN, argv, far, environment={"NAME": "it's"}, folder=folder, files=files)
+    return command_script(TOKEN, argv, far, environment={"NAME": "it's"}, folder=folder, files=files, has_input=True)
 
 
 def run(shell: list[str], text: str, stdin: bytes = b"", one_stream: bool = False) -> tuple[MarkReader, bytes, bytes]:
@@ -130,6 +133,8 @@ def test_it_can_be_stopped(shell: list[str], far: FarShell, tmp_path: Path, how:
         else:
             stopping = subprocess.run([*shell, "-c", kill_script("done", marks.group)], capture_output=True, timeout=60)
             assert stopping.stdout == b"done\n"
+            assert child.stdin is not None
+            child.stdin.close()  # as the daemon does when the conversation ends
         child.wait(timeout=60)
         assert not beating(tmp_path / "beat")
 

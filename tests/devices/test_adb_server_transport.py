@@ -184,3 +184,9 @@ def test_200_megabytes_there_and_back(transport: Transport, tmp_path: Path) -> N
         received = transport.pull(f"{folder}/big", tmp_path / "back")
     assert sent.size_bytes == received.size_bytes == 200 << 20
     assert sent.sha256 == received.sha256
+
+
+def test_input_that_nobody_reads_takes_no_output_with_it(transport: Transport) -> None:
+    for _ in range(30):
+        result = transport.run(["sh", "-c", "seq 3000; exit 3"], timeout_s=LIMIT_S, stdin=bytes(1 << 20))
+        assert (result.exit_code, len(result.stdout.splitlines())) == (3, 3000)

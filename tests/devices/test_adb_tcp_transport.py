@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -172,3 +174,23 @@ def test_nobody_there() -> None:
     with pytest.raises(DeviceError, match=r"cannot connect to 127\.0\.0\.1 port 1: Connection refused") as caught:
         open_device("adb+tcp:127.0.0.1:1")
     assert "adb tcpip" in caught.value.hint
+
+
+def test_ctrl_c_stops_the_command_on_the_device(transport: Transport, adbd: Adbd, key: Path) -> None:
+    with connect(adbd, key) as second, second.scratch_folder() as folder:
+        beat = f"while :; do echo beat >> {folder}/heartbeat; sleep 0.1; done"
+        timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                transport.run(["sh", "-c", f"{beat} & {beat}"], timeout_s=LIMIT_S)
+        finally:
+            timer.join()
+        TransportContract().assert_quiet(second, f"{folder}/heartbeat")
+    assert transport.run(["echo", "usable"], timeout_s=LIMIT_S).text == "usable"
+
+
+def test_input_that_nobody_reads_takes_no_output_with_it(transport: Transport) -> None:
+    for _ in range(30):
+        result = transport.run(["sh", "-c", "seq 3000; exit 3"], timeout_s=LIMIT_S, stdin=bytes(1 << 20))
+        assert (result.exit_code, len(result.stdout.splitlines())) == (3, 3000)

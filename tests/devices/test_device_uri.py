@@ -20,6 +20,7 @@ PORTS = st.integers(1, 65535)
         (" local\n", "local", "", "local"),
         ("adb:89KX0ABCD", "adb", "89KX0ABCD", "adb:89KX0ABCD"),
         ("adb:192.168.1.7:5555", "adb", "192.168.1.7:5555", "adb:192.168.1.7:5555"),
+        ("adb+usb:89KX0ABCD", "adb+usb", "89KX0ABCD", "adb+usb:89KX0ABCD"),
         ("adb+tcp:phone.lan:5555", "adb+tcp", "phone.lan:5555", "adb+tcp:phone.lan:5555"),
         ("adb+tcp:[fe80::1%wlan0]:5555", "adb+tcp", "[fe80::1%wlan0]:5555", "adb+tcp:[fe80::1%wlan0]:5555"),
         ("ssh:me@board", "ssh", "me@board:22", "ssh:me@board:22"),
@@ -44,6 +45,8 @@ def test_forms(text: str, scheme: str, address: str, canonical: str) -> None:
         "adb",
         "adb:",
         "adb:-s",
+        "adb+usb:",
+        "adb+usb:-s",
         "adb:a b",
         "adb:x;reboot",
         "adb+tcp:host",
@@ -69,7 +72,7 @@ def test_forms(text: str, scheme: str, address: str, canonical: str) -> None:
 def test_everything_else_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_device(text)
-    assert "local, adb:SERIAL, adb+tcp:HOST:PORT, ssh:USER@HOST[:PORT]" in caught.value.hint
+    assert "local, adb:SERIAL, adb+tcp:HOST:PORT, adb+usb:SERIAL, ssh:USER@HOST[:PORT]" in caught.value.hint
     assert "\n" not in str(caught.value)
 
 

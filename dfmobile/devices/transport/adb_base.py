@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from dfmobile.devices.transport.adb_command import RemoteCommand
+from dfmobile.devices.transport.adb_command import Ending, RemoteCommand
 from dfmobile.devices.transport.adb_properties import parse_properties
 from dfmobile.devices.transport.adb_script import FarShell, command_script, look_around, read_around
 from dfmobile.devices.transport.adb_stream import AdbLink, read_to_end
@@ -43,6 +43,7 @@ _CONTROL_S = 60.0
 _OPEN_S = 20.0
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STAT_LINE = re.compile(r"([0-9a-f]{1,8}) ([0-9]{1,19}) (-?[0-9]{1,19})")
+_NO_ROOM = "free space on the device; if its storage is read-only, reboot it"
 _NO_SETSID = "the device has no setsid, and its shell is not the head of a process group"
 
 
@@ -130,12 +131,12 @@ class AdbTransport(Transport):
 
     @property
     def scratch_root(self) -> str:
-        """``/data/local/tmp``; where it is not there or not writable, ``TMPDIR`` of the device's shell, or ``/tmp``."""
+        """``/data/local/tmp``; where that is not there, ``TMPDIR`` of the device's shell, or ``/tmp``."""
         self._check_open()
         if self._shell.scratch is None:
             raise DeviceError(
-                f"{self.uri} has no folder where the shell user may write",
-                hint="/data is read-only or missing: reboot the phone; see: adb shell ls -ld /data/local/tmp",
+                f"{self.uri} has no folder for temporary files (/data/local/tmp)",
+                hint="boot the phone to its home screen",
             )
         return self._shell.scratch
 
@@ -162,7 +163,13 @@ class AdbTransport(Transport):
             token = secrets.token_hex(16)
             files = None if framed else self._scratch_files(link, token, stdin)
             script = command_script(
-                token, argv, self._shell, environment=environment or {}, folder=folder, files=files
+                token,
+                argv,
+                self._shell,
+                environment=environment or {},
+                folder=folder,
+                files=files,
+                has_input=bool(stdin),
             ).encode("utf-8", "surrogateescape")
             if len(script) > link.command_limit_bytes:
                 script = self._as_file(link, script)
@@ -170,29 +177,49 @@ class AdbTransport(Transport):
             stream = link.open_stream(service + script, time.monotonic() + _OPEN_S)
             cleanup.callback(stream.close)
             command = RemoteCommand(stream, token, framed=framed, returns=self._shell.returns)
-            ending = None
+            ending: Ending | None = None
             try:
                 ending = command.converse(stdin, deadline, on_output, output_limit_bytes)
             finally:
                 # Also on Ctrl-C and on an exception of on_output.
                 if ending != "ended":
                     command.stop(self._connect, link)
+        self._check_ending(command, ending, argv[0], timeout_s, output_limit_bytes, folder)
+        wall_ms = (time.perf_counter() - started) * 1000
+        return CommandResult(
+            tuple(argv), command.marks.exit_code or 0, bytes(command.stdout), bytes(command.stderr), wall_ms
+        )
+
+    def _check_ending(
+        self,
+        command: RemoteCommand,
+        ending: Ending | None,
+        program: str,
+        timeout_s: float,
+        limit_bytes: int,
+        folder: str | None,
+    ) -> None:
+        """Raise where a command did not run to its end."""
         if ending == "timeout":
             raise CommandTimeoutError(
-                f"{argv[0]} ran longer than {timeout_s:g} s and was stopped",
+                f"{program} ran longer than {timeout_s:g} s and was stopped",
                 hint="give it more time, or see why it hangs",
                 stdout=bytes(command.stdout),
                 stderr=bytes(command.stderr),
             )
         if ending == "too-much-output":
-            raise DeviceError(f"{argv[0]} wrote more than {output_limit_bytes} bytes and was stopped")
+            raise DeviceError(f"{program} wrote more than {limit_bytes} bytes and was stopped")
         marks = command.marks
-        if marks.no_group:
-            raise DeviceError(f"cannot run {argv[0]} on {self.uri}: {_NO_SETSID}", hint="this Android is too old")
         if marks.no_folder:
-            raise DeviceError(f"cannot run {argv[0]} in {folder}: there is no such folder", hint="check the path")
-        wall_ms = (time.perf_counter() - started) * 1000
-        return CommandResult(tuple(argv), marks.exit_code or 0, bytes(command.stdout), bytes(command.stderr), wall_ms)
+            raise DeviceError(f"cannot run {program} in {folder}: there is no such folder", hint="check the path")
+        if marks.no_group:
+            raise DeviceError(f"cannot run {program} on {self.uri}: {_NO_SETSID}", hint="this Android is too old")
+        if marks.no_scratch:
+            raise DeviceError(
+                f"cannot run {program} on {self.uri}: {self.scratch_root} cannot be written", hint=_NO_ROOM
+            )
+        if marks.group is None or marks.exit_code is None:
+            raise DeviceError(f"{self.uri} could not start {program}", hint="it may have no memory left: reboot it")
 
     def _scratch_files(self, link: AdbLink, token: str, stdin: bytes) -> tuple[str, str]:
         """Return the paths of stdin and stderr for a daemon with one stream; the script removes both."""

@@ -47,7 +47,7 @@ class RemoteCommand:
         self._stream = stream
         self._decoder = adb_shell_v2.ShellV2Decoder() if framed else None
         self._remover = ReturnRemover() if returns and not framed else None
-        self._stdin: memoryview = memoryview(b"")
+        self._input: _Input | None = None
         self._at_end = False
         self._discard = False  # while it is being stopped, what it writes is of no use
 
@@ -58,15 +58,13 @@ class RemoteCommand:
             ConnectionLostError: if the device went away, or the script did not come to its end.
         """
         if self._decoder is not None:
-            packets = [
-                adb_shell_v2.encode(adb_shell_v2.STDIN, stdin[start : start + _STDIN_CHUNK_BYTES])
-                for start in range(0, len(stdin), _STDIN_CHUNK_BYTES)
-            ]
-            self._stdin = memoryview(b"".join([*packets, adb_shell_v2.encode(adb_shell_v2.CLOSE_STDIN)]))
+            self._input = _Input(stdin)
         drain_until: float | None = None
         while not self._at_end:
             now = time.monotonic()
             if self.marks.finished:
+                if self._input is not None:
+                    self._input.give_up()
                 # Everything has come with the exit code of the frame; it stays out where a session of the
                 # command's own holds its output open.
                 if self._decoder is None or self._decoder.exit_code is not None:
@@ -81,7 +79,7 @@ class RemoteCommand:
                 return "timeout"
             if len(self.stdout) + len(self.stderr) > limit_bytes:
                 return "too-much-output"
-        if not self.marks.finished and not self.marks.no_group:
+        if not self.marks.finished and not self.marks.no_group and not self.marks.no_scratch:
             last = (bytes(self.stderr) or self.marks.prelude).decode("utf-8", "replace").strip().splitlines()
             told = f": {last[-1].strip()[:200]}" if last else ""
             raise ConnectionLostError(f"the device ended the command without an exit code{told}", hint=GONE_HINT)
@@ -122,10 +120,11 @@ class RemoteCommand:
 
     def _step(self, deadline: float, on_output: OnOutput | None) -> bool:
         """Send or receive once; False where nothing could be done until the deadline."""
-        if not self._stream.wait(deadline, to_send=len(self._stdin) > 0):
+        packet = self._input.packet() if self._input is not None and not self._discard else None
+        if not self._stream.wait(deadline, to_send=bool(packet)):
             return False
-        if self._stdin and self._stream.writable:
-            self._stdin = self._stdin[self._stream.send(self._stdin) :]
+        if self._input is not None and packet and self._stream.writable:
+            self._input.sent(self._stream.send(packet))
         if self._stream.readable:
             data = self._stream.receive()
             self._at_end = not data
@@ -144,6 +143,32 @@ class RemoteCommand:
         for kind, piece in self._decoder.feed(data):
             found += self.marks.feed(piece) if kind == adb_shell_v2.STDOUT else [("stderr", piece)]
         return found
+
+
+class _Input:
+    """What is still to be sent as stdin, in packets of ``shell,v2``; at the end, that it ends."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = memoryview(data)
+        self._packet = memoryview(b"")
+        self._closed = False
+
+    def packet(self) -> memoryview:
+        """Return the rest of the present packet; empty when all is sent."""
+        if not self._packet and not self._closed:
+            chunk, self._rest = self._rest[:_STDIN_CHUNK_BYTES], self._rest[_STDIN_CHUNK_BYTES:]
+            self._closed = not chunk
+            kind = adb_shell_v2.CLOSE_STDIN if self._closed else adb_shell_v2.STDIN
+            self._packet = memoryview(adb_shell_v2.encode(kind, chunk))
+        return self._packet
+
+    def sent(self, size: int) -> None:
+        """Note that the beginning of the packet is sent."""
+        self._packet = self._packet[size:]
+
+    def give_up(self) -> None:
+        """Leave out what no packet holds yet: the command has ended."""
+        self._rest = memoryview(b"")
 
 
 def _kill(link: AdbLink, group: int) -> None:

@@ -40,7 +40,7 @@ class FarShell:
     """What was found out about the device's shell when the connection was made.
 
     Attributes:
-        scratch: folder where we may write, None if none was found.
+        scratch: folder for files of ours, None if there is none; whether it can be written is seen when it is.
         setsid: command that begins a session, e.g. ``toybox setsid``; empty if there is none.
         returns: whether a line feed arrives as carriage return and line feed from the plain ``shell`` service.
     """
@@ -53,7 +53,7 @@ class FarShell:
 def look_around(token: str) -> str:
     """Return the script that ``read_around`` reads the output of."""
     return (
-        f'echo {token}; for d in /data/local/tmp "$TMPDIR" /tmp; do if [ -d "$d" ] && [ -w "$d" ]; then '
+        f'echo {token}; for d in /data/local/tmp "$TMPDIR" /tmp; do if [ -d "$d" ]; then '
         'echo "d$d"; break; fi; done; for s in setsid "toybox setsid" "busybox setsid"; do '
         f'if $s sh -c : >/dev/null 2>&1; then echo "s$s"; break; fi; done; echo {token}'
     )
@@ -81,6 +81,7 @@ def command_script(
     environment: Mapping[str, str],
     folder: str | None,
     files: tuple[str, str] | None,
+    has_input: bool,
 ) -> str:
     """Return the script around a command.
 
@@ -92,6 +93,8 @@ def command_script(
         folder: working folder.
         files: paths on the device of stdin (empty for none) and stderr where the daemon has only one stream;
             None with ``shell,v2``.
+        has_input: whether anything is sent to it as stdin. What the command leaves of it is read away: a daemon that
+            cannot write it drops the output that is still under way.
     """
     inner = [f'echo "{token} p$$"'] if shell.setsid else []
     if folder is not None:
@@ -112,16 +115,20 @@ def command_script(
     if files is None:
         prepare = "exec 3<&0 0</dev/null 4>&2 2>/dev/null\n"
         redirect, tidy, finish = "<&3 2>&4 3<&- 4>&-", "", f'echo "{token} e$c"\n'
+        finish += "cat <&3 >/dev/null\n" if has_input else ""
     else:
         stdin, stderr = files
-        prepare = "exec 0</dev/null 2>/dev/null 3</dev/null\n"
+        prepare = (
+            "exec 0</dev/null 2>/dev/null 3</dev/null\n"
+            f'true >{shlex.quote(stderr)} || {{ echo "{token} w0"; exit 1; }}\n'
+        )
         remove = f"rm -f {shlex.quote(stderr)}" + (f" {shlex.quote(stdin)}" if stdin else "")
         redirect = f"<{shlex.quote(stdin) if stdin else '/dev/null'} 2>{shlex.quote(stderr)} 3<&-"
         tidy = f"{remove}; "
         finish = f'echo "{token} e$c"\ncat {shlex.quote(stderr)}\n{remove}\necho "{token} z0"\n'
     return (
-        f"{prepare}{begin}trap '{tidy}{kill_all}; exit 129' HUP\n"
-        f"{start} {redirect} &\np=$!\nexec 3<&-\nwait $p; c=$?\n{sweep}\n{finish}exit $c\n"
+        f"{prepare}{begin}trap {shlex.quote(f'{tidy}{kill_all}; exit 129')} HUP\n"
+        f"{start} {redirect} &\np=$!\nwait $p; c=$?\n{sweep}\n{finish}exit $c\n"
     )
 
 
@@ -154,6 +161,7 @@ class MarkReader:
         group: process group of the command; None until its mark has come.
         exit_code: of the command; None until it ended.
         no_folder: whether the working folder is not there.
+        no_scratch: whether the scratch file for stderr cannot be written.
         no_group: whether the device offers no way to stop a command with its children.
         finished: whether the last mark has come.
     """
@@ -163,11 +171,12 @@ class MarkReader:
         self.exit_code: int | None = None
         self.no_folder = False
         self.no_group = False
+        self.no_scratch = False
         self.finished = False
         self.prelude = b""
         self._one_stream = one_stream
         self._token = token.encode()
-        self._mark = re.compile(re.escape(self._token) + rb" ([pefnz])([0-9]{1,10})\n")
+        self._mark = re.compile(re.escape(self._token) + rb" ([pefnwz])([0-9]{1,10})\n")
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[tuple[Stream, bytes]]:
@@ -213,6 +222,8 @@ class MarkReader:
             self.no_folder = True
         elif kind == b"n":
             self.no_group = True
+        elif kind == b"w":
+            self.no_scratch = True
         elif kind == b"e" and self.exit_code is None:
             self.exit_code = number & 0xFF
             self.finished = not self._one_stream

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dfmobile.devices.transport.adb_base import AdbTransport
-from dfmobile.devices.transport.adb_keys import load_or_make_key
+from dfmobile.devices.transport.adb_keys import AdbKey, load_or_make_key
 from dfmobile.devices.transport.adb_stream import AdbLink
 from dfmobile.devices.uri import DeviceURI
 from dfmobile.errors import InputError, import_extra
@@ -48,5 +48,7 @@ class AdbTcpTransport(AdbTransport):
         host, port = self.uri.host, self.uri.port
         if host is None or port is None:
             raise InputError(f"{self.uri} has no host and port")
-        key = load_or_make_key(self._key_path)
-        return WireLink(TcpPipe(host, port), [key], str(self.uri), self._connect_s, self._accept_s)
+        return WireLink(TcpPipe(host, port), self._find_key, str(self.uri), self._connect_s, self._accept_s)
+
+    def _find_key(self) -> AdbKey:
+        return load_or_make_key(self._key_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from dfmobile.devices.transport.adb_base import AdbTransport
-from dfmobile.devices.transport.adb_keys import load_or_make_key
+from dfmobile.devices.transport.adb_keys import AdbKey, load_or_make_key
 from dfmobile.devices.transport.adb_stream import AdbLink
 from dfmobile.devices.transport.base import DeviceListing
 from dfmobile.devices.uri import DeviceURI, parse_device
@@ -65,5 +65,7 @@ class AdbUsbTransport(AdbTransport):
         from dfmobile.devices.transport.adb_usb_pipe import UsbPipe
         from dfmobile.devices.transport.adb_wire import WireLink
 
-        key = load_or_make_key(self._key_path)
-        return WireLink(UsbPipe(self.uri.address), [key], str(self.uri), self._connect_s, self._accept_s)
+        return WireLink(UsbPipe(self.uri.address), self._find_key, str(self.uri), self._connect_s, self._accept_s)
+
+    def _find_key(self) -> AdbKey:
+        return load_or_make_key(self._key_path)

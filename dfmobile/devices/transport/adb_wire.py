@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from adb_shell import constants, exceptions
 from adb_shell.adb_message import AdbMessage, checksum
@@ -44,7 +44,7 @@ class WireLink(AdbLink):
 
     Args:
         pipe: to the device, not connected yet.
-        keys: to offer, the user's own first.
+        find_key: gives the key to offer; called only where the device asks for one.
         name: of the device, for messages.
         connect_s: for the pipe and the first answer.
         accept_s: how long to wait for the user to accept our key on the phone.
@@ -54,7 +54,12 @@ class WireLink(AdbLink):
     """
 
     def __init__(
-        self, pipe: BaseTransport, keys: Sequence[AdbKey], name: str, connect_s: float = 10.0, accept_s: float = 10.0
+        self,
+        pipe: BaseTransport,
+        find_key: Callable[[], AdbKey],
+        name: str,
+        connect_s: float = 10.0,
+        accept_s: float = 10.0,
     ) -> None:
         self._pipe = pipe
         self._name = name
@@ -65,7 +70,7 @@ class WireLink(AdbLink):
         self.max_bytes = constants.MAX_LEGACY_ADB_DATA
         try:
             pipe.connect(connect_s)
-            banner = self._handshake(keys, time.monotonic() + connect_s, accept_s)
+            banner = self._handshake(find_key, time.monotonic() + connect_s, accept_s)
             self.features = _read_banner(name, banner)
         except BaseException:
             pipe.close()
@@ -74,11 +79,12 @@ class WireLink(AdbLink):
 
     # The beginning
 
-    def _handshake(self, keys: Sequence[AdbKey], deadline: float, accept_s: float) -> bytes:
+    def _handshake(self, find_key: Callable[[], AdbKey], deadline: float, accept_s: float) -> bytes:
         """Introduce ourselves and prove who we are; return the device's banner."""
         banner = b"host::features=" + ",".join(FEATURES).encode()
         self._send(constants.CNXN, constants.VERSION, _MOST_BYTES, banner)
-        waiting, asked = list(keys), False
+        key: AdbKey | None = None
+        asked = False
         for _ in range(_MOST_CHALLENGES):
             try:
                 message = self._read(deadline)
@@ -101,10 +107,11 @@ class WireLink(AdbLink):
                 continue  # what was under way from a conversation before ours
             if len(data) != _TOKEN_BYTES:
                 raise DeviceError(f"{self._name} asks for a signature of {len(data)} bytes: that is no ADB daemon")
-            if waiting:
-                self._send(constants.AUTH, constants.AUTH_SIGNATURE, 0, waiting.pop(0).sign(data))
-            elif not asked and keys:
-                self._send(constants.AUTH, constants.AUTH_RSAPUBLICKEY, 0, keys[0].public_text() + b"\0")
+            if key is None:
+                key = find_key()
+                self._send(constants.AUTH, constants.AUTH_SIGNATURE, 0, key.sign(data))
+            elif not asked:
+                self._send(constants.AUTH, constants.AUTH_RSAPUBLICKEY, 0, key.public_text() + b"\0")
                 asked = True
                 deadline = time.monotonic() + accept_s
             else:
