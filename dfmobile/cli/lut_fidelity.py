@@ -240,6 +240,8 @@ def _print_validation(found: Validation) -> None:
     if found.drift is not None:
         low, middle, high = found.drift
         typer.echo(f"anchor blocks ran at {middle:.2f} of their entries ({low:.2f} to {high:.2f})")
+    if found.rejected:
+        typer.echo(f"{found.rejected} passes lay beside a disturbed anchor and were measured again")
     for name, other in found.by_rule.items():
         typer.echo(
             f"  rule {name:<12} mean absolute error {100 * other.mape:.2f} %, bias {100 * other.bias:+.2f} %, "

@@ -29,6 +29,10 @@ class _Pass(BaseModel):
     result: dict[str, Any]
 
 
+class _Rejected(_Pass):
+    after: Annotated[float, Field(gt=0, lt=1000)] | None
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -37,6 +41,7 @@ class _Document(BaseModel):
     height: Annotated[int, Field(ge=1, le=2**20)]
     blocks: Annotated[dict[Text, Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1, max_length=10_000)]
     passes: Annotated[list[_Pass], Field(max_length=10_000)]
+    rejected: Annotated[list[_Rejected], Field(max_length=10_000)] = []
 
 
 @dataclass
@@ -53,6 +58,7 @@ class MeasuredNetwork:
         drift: of each pass: fastest run of the anchor block measured last, over that of a usual pass of its entry;
             None without one.
         model_sha256: of each pass.
+        rejected: passes beside an anchor that was disturbed, as the table keeps them; they count for nothing.
     """
 
     encoding: str
@@ -63,6 +69,7 @@ class MeasuredNetwork:
     sessions: list[int] = field(default_factory=list)
     drift: list[float | None] = field(default_factory=list)
     model_sha256: list[str] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, network: Network) -> MeasuredNetwork:
@@ -77,6 +84,20 @@ class MeasuredNetwork:
         self.drift.append(drift)
         self.model_sha256.append(model_sha256)
         self.__dict__.pop("statistics", None)
+
+    def reject(
+        self, result: PassResult, session: int, drift: float | None, after: float | None, model_sha256: str
+    ) -> None:
+        """Keep a pass that does not count, with the anchors before and after it."""
+        self.rejected.append(
+            {
+                "session": session,
+                "model_sha256": model_sha256,
+                "drift": drift,
+                "after": after,
+                "result": result.to_dict(),
+            }
+        )
 
     @cached_property
     def statistics(self) -> LatencyStatistics:
@@ -122,6 +143,7 @@ class MeasuredNetwork:
                 {"session": session, "model_sha256": sha256, "drift": drift, "result": result.to_dict()}
                 for session, sha256, drift, result in rows
             ],
+            "rejected": self.rejected,
         }
 
 
@@ -141,6 +163,7 @@ def parse_network(document: Any, origin: str) -> MeasuredNetwork:
         if not result.hot_ms:
             raise FileFormatError(f"{origin} is damaged: a pass of {parsed.encoding[:60]} has no samples")
         found.add(result, item.session, item.drift, item.model_sha256)
+    found.rejected = [item.model_dump(mode="json") for item in parsed.rejected]
     return found
 
 

@@ -46,6 +46,7 @@ class ValidatedNetwork:
         half_width: half of the 95 % interval of ``measured_ms``, relative, by how far its passes agree.
         halves_ms: undisturbed latency in the earlier and in the later half of the run.
         passes: how many.
+        rejected: passes beside a disturbed anchor, which were measured again.
         drift: median of the anchors before its passes, over their entries; None without anchors.
     """
 
@@ -57,6 +58,7 @@ class ValidatedNetwork:
     half_width: float
     halves_ms: tuple[float, float] | None
     passes: int
+    rejected: int
     drift: float | None
 
     @property
@@ -83,6 +85,7 @@ class ValidatedNetwork:
             "half_width": self.half_width,
             "halves_ms": None if self.halves_ms is None else list(self.halves_ms),
             "passes": self.passes,
+            "rejected": self.rejected,
             "drift": self.drift,
         }
 
@@ -143,6 +146,11 @@ class Validation:
         return low, middle, high
 
     @property
+    def rejected(self) -> int:
+        """How many passes lay beside a disturbed anchor, and were measured again."""
+        return sum(item.rejected for item in self.networks)
+
+    @property
     def worst(self) -> list[ValidatedNetwork]:
         """The networks with the largest errors, largest first."""
         return sorted(self.networks, key=lambda item: -abs(item.error))[:WORST]
@@ -161,6 +169,7 @@ class Validation:
             "basis": self.basis,
             "half_width": self.half_width,
             "precise": self.precise.value,
+            "rejected": self.rejected,
             "drift": None if self.drift is None else list(self.drift),
             "disturbance": float(np.median([item.median_ms / item.measured_ms for item in self.networks])),
             "by_rule": {name: item.to_dict() for name, item in self.by_rule.items()},
@@ -303,6 +312,7 @@ def _validated(item: MeasuredNetwork, predicted_ms: float, interval_ms: tuple[fl
         half_width=item.half_width,
         halves_ms=item.halves_ms(),
         passes=len(item.passes),
+        rejected=len(item.rejected),
         drift=float(np.median(drift)) if drift else None,
     )
 

@@ -353,3 +353,38 @@ def test_a_space_must_be_named_where_there_are_several(copy: Path) -> None:
     assert result.exit_code == 1
     assert "several builds" in result.output
     assert "--input" in result.output
+
+
+def test_a_pass_beside_a_disturbed_anchor_is_measured_again(copy: Path) -> None:
+    backend = backend_of()
+    turn = 0
+
+    def disturbed(job: MeasureJob) -> float:
+        """From the 30th job on, six jobs take twice as long."""
+        nonlocal turn
+        turn += 1
+        return 2.0 if 30 <= turn < 36 else 1.0
+
+    backend.pace = disturbed
+    found = validate_table(copy, SPACE, 32, 32, backend, networks=12)
+    assert found.rejected > 0
+    assert found.noise_floor == pytest.approx(0.0, abs=1e-9)  # nothing of the six jobs is left
+    with LatencyTable.open(copy) as table:
+        networks = stored_networks(table, 32, 32, [item.encoding for item in found.networks])
+    assert sum(len(item.rejected) for item in networks) == found.rejected
+    assert all(len(item.passes) == 4 for item in networks)
+
+
+def test_a_level_that_stays_is_accepted(copy: Path) -> None:
+    backend = backend_of()
+    turn = 0
+
+    def slower(job: MeasureJob) -> float:
+        nonlocal turn
+        turn += 1
+        return 1.0 if turn < 15 else 1.5
+
+    backend.pace = slower
+    found = validate_table(copy, SPACE, 32, 32, backend, networks=12)
+    assert all(item.passes >= 4 for item in found.networks)
+    assert found.rejected <= 3 * 12 * 8
