@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import inspect
 import json
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 from dfmobile import registry
 from dfmobile.architecture import Architecture, build, zoo
 from dfmobile.architecture.spaces import open_space
+from dfmobile.cli.main import app
+from dfmobile.devices.conditions import Conditions
+from dfmobile.devices.transport import adb_states
 from dfmobile.graph import ops
+from dfmobile.latency.benchmark_model_options import OPTIONS, parse_options
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -127,7 +136,79 @@ def test_plugins_page_names_every_plug_point() -> None:
         assert (DOCS.parent / f"{module.replace('.', '/')}.py").is_file(), module
 
 
-@pytest.mark.parametrize("name", ["encoding", "zoo", "spaces", "op-graph"])
-def test_links_between_pages_lead_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page(f"reference/{name}.md")):
-        assert (DOCS / "reference" / target).resolve().is_file(), target
+def commands(command: Any = None, name: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command of the command line that does something, with its name."""
+    command = command or get_command(app)
+    children = getattr(command, "commands", {})
+    if name and (not children or command.invoke_without_command):
+        yield name, command
+    for child, entry in children.items():
+        yield from commands(entry, (*name, child))
+
+
+def named_in(words: list[str]) -> tuple[Any, list[str]]:
+    """Return the command that a line of words calls, and its arguments."""
+    known = dict(commands())
+    for length in (2, 1):
+        if tuple(words[:length]) in known:
+            return known[tuple(words[:length])], words[length:]
+    raise AssertionError(f"no command: {words}")
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """Return the words after ``dfmobile`` of every call in a page's shell blocks."""
+    blocks = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
+    return [shlex.split(line, comments=True)[1:] for line in blocks.splitlines() if line.startswith("dfmobile ")]
+
+
+@pytest.mark.parametrize(
+    "name", ["tutorial", "how-to/phone", "how-to/compare-tables", "how-to/recorded-tables", "how-to/plugins"]
+)
+def test_command_lines_on_pages_are_understood(name: str) -> None:
+    lines = command_lines(page(f"{name}.md"))
+    assert lines
+    for words in lines:
+        command, arguments = named_in(words)
+        parameters = command.make_context("dfmobile", arguments).params
+        pairs = dict(pair.split("=", 1) for pair in parameters.get("backend_option") or ())
+        if pairs:
+            parse_options(pairs)
+
+
+def test_cli_page_has_every_command_and_no_option_that_is_not_there() -> None:
+    rows = [row[0] for row in rows_of(page("reference/cli.md").replace("\\|", "/"), 2) if row[0].startswith("`")]
+    calls = [call.removeprefix("dfmobile ") for row in rows for call in re.findall(r"`([^`]+)`", row)]
+    for name, _ in commands():
+        assert any(re.match(rf"{' '.join(name)}( |$)", call) for call in calls), name
+    for call in calls:
+        command, _ = named_in(call.split())
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+|(?<= )-[a-z](?= )", call)) <= known, call
+
+
+def test_phone_pages_have_every_state_and_option() -> None:
+    states = {"ready", "busy", "error", *adb_states._HINTS}
+    for name in ("how-to/phone.md", "reference/devices.md"):
+        found = {state for row in rows_of(page(name), 2) for state in re.findall(r"`([a-z ]+)`", row[0])}
+        assert states <= found, (name, states - found)
+    options = {row[0].strip("`").partition("=")[0] for row in rows_of(page("how-to/phone.md").replace("\\|", "/"), 2)}
+    assert set(OPTIONS) <= options
+
+
+def test_profiles_page_has_every_condition() -> None:
+    names = {
+        name for row in rows_of(page("reference/device-profiles.md"), 3) for name in re.findall(r"`(\w+)`", row[0])
+    }
+    assert {field.name for field in dataclasses.fields(Conditions)} <= names
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        linked = (path.parent / target).resolve() if target else path
+        assert linked.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            ids = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in ids, f"{target}#{anchor}"

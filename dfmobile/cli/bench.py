@@ -40,7 +40,7 @@ def bench(
     precision: PrecisionOption = "fp32",
     passes: Annotated[
         int | None,
-        typer.Option("--passes", min=1, max=1000, help="Fresh interpreters; 5 where none of the next three."),
+        typer.Option("--passes", min=1, max=1000, help="Fresh interpreters (default 5); not with the next three."),
     ] = None,
     sustained: Annotated[
         float | None,

@@ -30,18 +30,31 @@ InputOption = Annotated[
 DeviceOption = Annotated[
     str,
     typer.Option(
-        "--device", metavar="URI", help="local, adb:SERIAL, adb+tcp:HOST:PORT or ssh:USER@HOST[:PORT] (see devices)."
+        "--device",
+        metavar="URI",
+        help="local, adb:SERIAL, adb+tcp:HOST:PORT or adb+usb:SERIAL; `dfmobile devices` lists those that it sees.",
     ),
 ]
-BackendOption = Annotated[str, typer.Option("--backend", help="Runtime that times the model files.")]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="What times the files: litert, onnxruntime, tflite-runtime (this computer), benchmark_model (phones).",
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=64, help="Threads of the runtime.")]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="fp32, int8, or fp16-compute (float16 arithmetic, where the CPU has it).")
+    str,
+    typer.Option("--precision", help="fp32, int8, or fp16-compute (float16 arithmetic, where the processor has it)."),
 ]
 
 BackendOptionsOption = Annotated[
     list[str] | None,
-    typer.Option("--backend-option", metavar="KEY=VALUE", help="Option of the backend (repeatable)."),
+    typer.Option(
+        "--backend-option",
+        metavar="KEY=VALUE",
+        help="Option of the backend (repeatable); benchmark_model needs binary=FILE. An unknown one lists all.",
+    ),
 ]
 
 _state = {"debug": False}

@@ -21,7 +21,7 @@ def register(parent: typer.Typer) -> None:
 
 @handled
 def devices(context: typer.Context, json: JsonOption = False) -> None:
-    """List the devices that can be reached."""
+    """List the devices that can be seen, their states, and what to do where one is not ready."""
     if context.invoked_subcommand is not None:
         return
     import dataclasses
@@ -44,11 +44,11 @@ def devices(context: typer.Context, json: JsonOption = False) -> None:
 def clean(
     device: DeviceOption,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Remove only this run.")] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Remove runs that still run, too.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Also stop and remove what still runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is there; remove nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what batch runs left on a device, and remove it."""
+    """Remove what batch runs left on a device, and say what it was; what still runs is kept."""
     import dataclasses
 
     from dfmobile.devices.batch import clean_device
@@ -77,7 +77,7 @@ def profile(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Describe a device: cores, clocks, caches, heat, runtimes."""
+    """Describe a device: cores, clocks, caches, heat, battery, runtimes; and match it to a known one."""
     from dfmobile.devices.device import open_device
     from dfmobile.devices.profile import dump_profile, save_profile
 

@@ -56,12 +56,19 @@ def build(
     precision: PrecisionOption = "fp32",
     passes: Annotated[
         int | None,
-        typer.Option("--passes", min=1, max=1000, help="Fresh interpreters a block: 3, or 2 before --half-width."),
+        typer.Option(
+            "--passes",
+            min=1,
+            max=1000,
+            help="Fresh interpreters a block; default 3, or 1 to begin with where --half-width is given.",
+        ),
     ] = None,
     half_width: Annotated[
         float | None,
         typer.Option(
-            "--half-width", metavar="SHARE", help="Then measure on until 95 % intervals are this narrow, e.g. 0.03."
+            "--half-width",
+            metavar="SHARE",
+            help="Then measure on until half of each 95 % interval is below this share of the latency, e.g. 0.03.",
         ),
     ] = None,
     half_width_of: Annotated[
@@ -69,11 +76,13 @@ def build(
     ] = "blocks",
     time_budget: Annotated[
         float | None,
-        typer.Option("--time-budget", metavar="SECONDS", help="With --half-width (default 0.03): stop after this."),
+        typer.Option(
+            "--time-budget", metavar="SECONDS", help="Stop measuring on after this; without --half-width it is 0.03."
+        ),
     ] = None,
     latency_max: Annotated[
         float | None,
-        typer.Option("--latency-max", metavar="MS", help="Skip blocks slower than this alone."),
+        typer.Option("--latency-max", metavar="MS", help="Skip blocks that take longer than this by themselves."),
     ] = None,
     max_depth: MaxDepthOption = None,
     json: JsonOption = False,
