@@ -295,6 +295,10 @@ def test_impossible_items(values: dict[str, object]) -> None:
         {"poll_s": 0},
         {"zones": ("a b",)},
         {"shared_files": ((Path("x"), "a/b"),)},
+        {"shared_files": ((Path("x"), "current"),)},
+        {"shared_files": ((Path("x"), "stop"),)},
+        {"shared_files": ((Path("x"), "answer.x"),)},
+        {"shared_files": ((Path("x"), "pid.part"),)},
     ],
 )
 def test_impossible_settings(values: dict[str, object]) -> None:
