@@ -117,7 +117,8 @@ def print_table(table: Table) -> None:
     """Print a rich table on stdout; wide, never truncated, where stdout is not a terminal."""
     from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    # What a device says of itself may look like rich's markup.
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
     console.print(table)
 
 

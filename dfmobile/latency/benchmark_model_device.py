@@ -87,6 +87,14 @@ class ToolOnDevice:
         check_program(path, self.device.profile.abi)
         return sha256_hex(path)
 
+    def _check_unchanged(self) -> None:
+        """Refuse a binary that was replaced meanwhile: rows of two would stand under the hash of one."""
+        if not self.options.on_device and self._find_binary() != self.sha256:
+            raise BackendError(
+                f"{self.options.binary} has changed since this measurement began",
+                hint="run the command again; a table takes measurements of one binary only",
+            )
+
     @cached_property
     def help_text(self) -> str:
         """What the tool prints when asked for help, or for want of a model: its flags, and that it runs at all."""
@@ -134,6 +142,7 @@ class ToolOnDevice:
         """
         if self.busy:
             raise BackendError("this backend is measuring already", hint="take all results of one call first")
+        self._check_unchanged()
         for last_try in (False, True):
             run_id = f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
             batch = self.batch_class(self.device.transport, self._settings(), run_id=run_id)
@@ -142,6 +151,8 @@ class ToolOnDevice:
             try:
                 yield from batch.run(items, self._progress)
             except PhoneLockedError:
+                with contextlib.suppress(DeviceError):  # what was sent of a run that nobody will take up again
+                    batch.clean_up()
                 if last_try or not self._remove_orphans():
                     raise
             except BaseException:
@@ -202,7 +213,12 @@ class ToolOnDevice:
 
 
 def _host() -> str:
-    return sha256(f"{platform.node()} {os.getuid() if hasattr(os, 'getuid') else 0}".encode()).hexdigest()[:8]
+    """Return what stands for this machine and user; a container counts process ids by itself, so it is another."""
+    counts_by = ""
+    with contextlib.suppress(OSError):
+        counts_by = os.readlink("/proc/self/ns/pid")
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return sha256(f"{platform.node()} {user} {counts_by}".encode()).hexdigest()[:8]
 
 
 def _alive(pid: int) -> bool:

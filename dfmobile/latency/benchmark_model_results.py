@@ -158,13 +158,15 @@ def _extra(log: BenchmarkLog, result: BatchResult, flags: list[str]) -> dict[str
         "complaints": list(log.errors),
         "exit_code": result.exit_code,
         "flags": flags,
-        "remarks": remarks(log),
+        "remarks": remarks(log, result),
     }
 
 
-def remarks(log: BenchmarkLog) -> list[str]:
+def remarks(log: BenchmarkLog, result: BatchResult) -> list[str]:
     """Return what people should know of a process besides its time."""
-    found = [use.text for use in log.delegates]
+    ended = _ending(result)
+    found = [f"after its result {ended}"] if ended else []
+    found += [use.text for use in log.delegates]
     if log.unsupported_ops:
         found.append(f"not supported by a delegate: {'; '.join(log.unsupported_ops)}")
     if log.unconsumed_flags:
