@@ -467,6 +467,17 @@ def test_a_search_without_the_tool_ends_unmeasured_and_one_with_a_wrong_option_d
             search._unmeasurable("benchmark_model", options, asked=asked)
 
 
+def test_a_boundary_is_not_re_measured_by_other_options_than_the_tables(tmp_path: Path) -> None:
+    device = phone()
+    header = TableHeader.of(double(tmp_path, logs.GPU_WHOLE, device=device, processor="gpu"))
+    assert search._unlike_the_table(header, double(tmp_path, logs.GPU_WHOLE, device=device, processor="gpu")) == ""
+    why = search._unlike_the_table(header, double(tmp_path, logs.NEW, device=device, cluster="little"))
+    assert "flag processor is gpu in the table and cpu now" in why
+    assert "affinity is f0 in the table and 0f now" in why
+    elsewhere = header.model_copy(update={"device_fingerprint": "another phone's"})
+    assert search._unlike_the_table(elsewhere, double(tmp_path, logs.NEW, device=device)) == ""
+
+
 def test_options_of_other_backends() -> None:
     device = open_device("local")
     with pytest.raises(InputError, match="litert has no option 'binary'"):
