@@ -144,6 +144,7 @@ class ToolOnDevice:
                 yield from batch.run(items, self._progress)
             except PhoneLockedError:
                 line = Connection(self.device.transport, self.options.reconnect_secs, self.tell, run_id)
+                line.steadily(batch.clean_up)  # what was sent before the lock was seen
                 if last_try or not line.steadily(self._remove_orphans):
                     raise
             except BaseException:

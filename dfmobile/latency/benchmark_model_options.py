@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, str] = {
     "outputs": "auto: compare outputs where the tool can write them; none: do not; default auto",
     "cool-down": "°C that the device's CPU and GPU zones must be below before each model; default: no waiting",
     "cool-down-secs": "longest wait for that, then the model is measured and marked; default 120",
-    "spin-up-ms": "keep the cores busy before each model, so that their clock is up; default 200 with cool-down, else 0",
+    "spin-up-ms": "busy cores before each model, so that their clock is up; default 200 with cool-down, else 0",
     "task-profile": "of Android, where the device has settaskprofile; none: leave it; default MaxPerformance",
     "reconnect-secs": "how long to try to get a lost connection back; default 300",
 }
@@ -113,6 +113,7 @@ def parse_options(options: Mapping[str, str]) -> BenchmarkOptions:
         raise InputError(f"option version: {quoted(version, 60)} is no version")
     cluster = options.get("cluster")
     cool_down = options.get("cool-down")
+    spin_up = "0" if cool_down is None else f"{_SPIN_UP_MS}"
     profile = options.get("task-profile", TASK_PROFILE)
     if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", profile):
         raise InputError(f"option task-profile: {quoted(profile, 60)} cannot name a task profile")
@@ -130,9 +131,7 @@ def parse_options(options: Mapping[str, str]) -> BenchmarkOptions:
         outputs=_choice(options, "outputs", ("auto", "none")) == "auto",
         cool_down_c=None if cool_down is None else _number("cool-down", cool_down, 10.0, 120.0),
         cool_down_secs=_number("cool-down-secs", options.get("cool-down-secs", "120"), 0.0, 3600.0),
-        spin_up_ms=round(
-            _number("spin-up-ms", options.get("spin-up-ms", f"{0 if cool_down is None else _SPIN_UP_MS}"), 0.0, 60_000.0)
-        ),
+        spin_up_ms=round(_number("spin-up-ms", options.get("spin-up-ms", spin_up), 0.0, 60_000.0)),
         task_profile=None if profile == "none" else profile,
         reconnect_secs=_number("reconnect-secs", options.get("reconnect-secs", "300"), 0.0, 24 * 3600.0),
     )

@@ -117,7 +117,7 @@ def test_clocks_of_other_cores_and_a_rising_clock_reject_nothing(tmp_path: Path)
 
 def test_passes_that_stay_disturbed_are_recorded_and_said(tmp_path: Path) -> None:
     hot = (conditions(), conditions(heat_mc=99_000))
-    report, _ = build(tmp_path, {number: hot for number in range(1000)})
+    report, _ = build(tmp_path, dict.fromkeys(range(1000), hot))
     assert report.guards.accepted == report.passes / 3
     assert any("stayed disturbed" in line for line in report.guards.lines)
 

@@ -293,7 +293,7 @@ class AdbTransport(Transport):
         return bool(found.stdout)
 
     def properties(self) -> dict[str, str]:
-        """Return what ``getprop`` says, serial numbers left out; of a far side that is no Android, the kernel's names."""
+        """Return what ``getprop`` says, numbers of the unit left out; where there is none, the kernel's names."""
         result = self.run(["getprop"], timeout_s=_CONTROL_S, output_limit_bytes=1 << 22)
         if result.exit_code == 127:
             names = self.run(["uname", "-srm"], timeout_s=_CONTROL_S).check("reading the kernel's name").text.split()
