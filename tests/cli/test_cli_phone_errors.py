@@ -50,8 +50,8 @@ END
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use no key of the user's, and wait shorter than a user would want."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setitem(AdbTcpTransport.__init__.__kwdefaults__, "accept_s", 0.5)  # type: ignore[index]
-    monkeypatch.setitem(AdbTcpTransport.__init__.__kwdefaults__, "connect_s", 2.0)  # type: ignore[index]
+    monkeypatch.setitem(AdbTcpTransport.__init__.__kwdefaults__, "accept_s", 0.5)  # type: ignore[arg-type]
+    monkeypatch.setitem(AdbTcpTransport.__init__.__kwdefaults__, "connect_s", 2.0)  # type: ignore[arg-type]
     monkeypatch.setattr(server_module, "_SETTLE_S", 1.0)
     monkeypatch.setattr(BenchmarkModelBackend, "poll_s", 0.05)
 

@@ -308,7 +308,7 @@ class RemoteDriver:
         words = " ".join((said[0] if said else "no answer").split())[:300]
         hint = "run the command again; if it happens again, restart the device"
         if words.startswith("taskset "):
-            hint = f"dfmobile profile --device {self.transport.uri} shows its cores; name others, or none (cluster=none)"
+            hint = f"dfmobile profile --device {self.transport.uri} shows its cores: name others, or cluster=none"
         raise DeviceError(f"{request} of the batch run {self.run_id} failed on the device: {words}", hint)
 
 
