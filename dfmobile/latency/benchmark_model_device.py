@@ -23,6 +23,7 @@ from dfmobile.devices.batch import (
     CoolDown,
     PhoneLockedError,
 )
+from dfmobile.devices.batch.connection import Connection
 from dfmobile.devices.device import Device
 from dfmobile.devices.elf import check_program
 from dfmobile.errors import BackendError, DeviceError, InputError
@@ -151,9 +152,10 @@ class ToolOnDevice:
             try:
                 yield from batch.run(items, self._progress)
             except PhoneLockedError:
-                with contextlib.suppress(DeviceError):  # what was sent of a run that nobody will take up again
-                    batch.clean_up()
-                if last_try or not self._remove_orphans():
+                line = Connection(self.device.transport, self.options.reconnect_secs, self.tell, run_id)
+                with contextlib.suppress(DeviceError):  # that it is locked is what to tell
+                    line.steadily(batch.clean_up)  # what was sent before the lock was seen
+                if last_try or not line.steadily(self._remove_orphans):
                     raise
             except BaseException:
                 with contextlib.suppress(DeviceError):  # the first error is the one to tell
@@ -192,10 +194,11 @@ class ToolOnDevice:
         return BatchSettings(
             affinity_mask=self._mask,
             shared_files=binary,
-            task_profile="MaxPerformance",
+            task_profile=self.options.task_profile,
             cool_down=self._cool_down(),
-            spin_up_ms=200 if self.options.cool_down_c is not None else 0,  # clocks fall while it cools
+            spin_up_ms=self.options.spin_up_ms,
             poll_s=self._poll_s,
+            reconnect_s=self.options.reconnect_secs,
         )
 
     def _cool_down(self) -> CoolDown | None:
@@ -209,7 +212,7 @@ class ToolOnDevice:
                 "option cool-down: the device's profile has no thermal zone of CPU, GPU or SoC",
                 hint="leave the option out; dfmobile profile --device shows what can be read",
             )
-        return CoolDown(chosen, round(1000 * limit_c))
+        return CoolDown(chosen, round(1000 * limit_c), self.options.cool_down_secs)
 
 
 def _host() -> str:

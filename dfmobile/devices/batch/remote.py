@@ -318,7 +318,10 @@ class RemoteDriver:
     def _refuse(self, request: str, result: CommandResult) -> NoReturn:
         said = result.text.removeprefix("error ").splitlines()
         words = " ".join((said[0] if said else "no answer").split())[:300]
-        raise DeviceError(f"{request} of the batch run {self.run_id} failed on the device: {words}")
+        hint = "run the command again; if it happens again, restart the device"
+        if words.startswith("taskset "):
+            hint = f"dfmobile profile --device {self.transport.uri} shows its cores: name others, or cluster=none"
+        raise DeviceError(f"{request} of the batch run {self.run_id} failed on the device: {words}", hint)
 
 
 @functools.cache

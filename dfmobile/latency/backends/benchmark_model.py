@@ -115,6 +115,7 @@ class BenchmarkModelBackend(Backend):
             "processor": self.processor,
             "flags": " ".join(self._flags),
             "allow_partial": self._options.allow_partial,
+            "task_profile": self._options.task_profile,  # asked for; whether the device has it is in each pass
         }
         version = self._tool.greeting or self._options.version or "unknown"
         return RuntimeIdentity(self.name, version, self._tool.sha256, flags)
@@ -133,6 +134,8 @@ class BenchmarkModelBackend(Backend):
             "binary": self._options.binary,
             "outputs_checked": self._tool.writes_outputs,
             "cool_down_c": self._options.cool_down_c,
+            "cool_down_secs": self._options.cool_down_secs,
+            "spin_up_ms": self._options.spin_up_ms,
         }
 
     def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
