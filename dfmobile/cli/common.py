@@ -45,6 +45,7 @@ BackendOptionsOption = Annotated[
 ]
 
 _state = {"debug": False}
+_CONTROLS = {code: " " for code in (*range(9), *range(11, 32), *range(127, 160))}  # all but tab and line feed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,8 +124,8 @@ def print_table(table: Table) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line for people on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for people on stderr, without control characters that a device may have put into it."""
+    print(text.translate(_CONTROLS), file=sys.stderr, flush=True)
 
 
 def parse_size(text: str) -> tuple[int, int]:
