@@ -45,7 +45,7 @@ BackendOptionsOption = Annotated[
 ]
 
 _state = {"debug": False}
-_CONTROLS = {code: " " for code in (*range(9), *range(11, 32), *range(127, 160))}  # all but tab and line feed
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), " ")  # all but tab and line feed
 
 P = ParamSpec("P")
 R = TypeVar("R")
