@@ -58,6 +58,7 @@ BackendOptionsOption = Annotated[
 ]
 
 _state = {"debug": False}
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), " ")  # all but tab and line feed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,13 +131,14 @@ def print_table(table: Table) -> None:
     """Print a rich table on stdout; wide, never truncated, where stdout is not a terminal."""
     from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    # What a device says of itself may look like rich's markup.
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
     console.print(table)
 
 
 def say(text: str) -> None:
-    """Print a line for people on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for people on stderr, without control characters that a device may have put into it."""
+    print(text.translate(_CONTROLS), file=sys.stderr, flush=True)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dfmobile.cli.common import DeviceOption, JsonOption, handled, print_json, print_table, say
+from dfmobile.cli.common import DeviceOption, JsonOption, handled, one_line, print_json, print_table, say
 
 
 def register(parent: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def devices(context: typer.Context, json: JsonOption = False) -> None:
 
     table = Table("device", "state", "what it is", "what to do")
     for item in found:
-        table.add_row(item.uri, item.state, item.description, item.hint or "-")
+        table.add_row(item.uri, *map(one_line, (item.state, item.description, item.hint or "-")))
     print_table(table)
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dfmobile.architecture.spaces import SearchSpace
+    from dfmobile.latency.backends.base import Backend
+    from dfmobile.latency.header import TableHeader
     from dfmobile.latency.measurement import Protocol
     from dfmobile.search.campaign import CampaignProgress, CampaignResult
     from dfmobile.search.remeasure import RemeasureResult
@@ -140,6 +142,8 @@ def conduct(
             options=backend_options,
         )
         backend.tell = say
+        if unlike := _unlike_the_table(header, backend):
+            return result, remeasure(folder, None, chosen, unreachable=unlike, progress=say)
         return result, remeasure(folder, backend, chosen, progress=say)
 
 
@@ -167,6 +171,19 @@ def _unmeasurable(backend: str, options: Mapping[str, str], *, asked: bool) -> s
             raise
         return str(error)
     return ""
+
+
+def _unlike_the_table(header: TableHeader, backend: Backend) -> str:
+    """Return why a backend, by its options, measures something else than its table predicts; empty: it does not.
+
+    On another device, which the user named, it does so anyway.
+    """
+    from dfmobile.latency.header import TableHeader
+
+    if not backend.options or backend.device.fingerprint != header.device_fingerprint:
+        return ""
+    found = header.differences(TableHeader.of(backend))
+    return f"the options of backend {backend.name} are not the table's: {'; '.join(found)}" if found else ""
 
 
 def print_result(folder: Path, result: CampaignResult, measured: RemeasureResult, *, json: bool) -> None:

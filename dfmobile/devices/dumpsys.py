@@ -63,10 +63,10 @@ def parse_screen(text: str) -> bool | None:
     """
     text = text[:_MAX_CHARACTERS]
     # A phone that folds has two displays: one that is on is enough.
-    displays = set(re.findall(r"^\s*Display Power: state=([A-Z_]{1,20})\s*$", text, re.M)) - {"UNKNOWN"}
+    displays = set(re.findall(r"^[ \t]*Display Power: state=([A-Z_]{1,20})[ \t\r]*$", text, re.M)) - {"UNKNOWN"}
     if displays:
         return bool(displays & {"ON", "VR", "ON_SUSPEND"})
-    wakefulness = re.search(r"^\s*mWakefulness(?:Raw)?=([A-Za-z]{1,20})\s*$", text, re.M)
+    wakefulness = re.search(r"^[ \t]*mWakefulness(?:Raw)?=([A-Za-z]{1,20})[ \t\r]*$", text, re.M)
     states = {"awake": True, "dreaming": True, "asleep": False, "dozing": False}
     return states.get(wakefulness[1].casefold()) if wakefulness is not None else None
 

@@ -23,6 +23,7 @@ from dfmobile.devices.batch import (
     CoolDown,
     PhoneLockedError,
 )
+from dfmobile.devices.batch.connection import Connection
 from dfmobile.devices.device import Device
 from dfmobile.devices.elf import check_program
 from dfmobile.errors import BackendError, DeviceError, InputError
@@ -87,6 +88,14 @@ class ToolOnDevice:
         check_program(path, self.device.profile.abi)
         return sha256_hex(path)
 
+    def _check_unchanged(self) -> None:
+        """Refuse a binary that was replaced meanwhile: rows of two would stand under the hash of one."""
+        if not self.options.on_device and self._find_binary() != self.sha256:
+            raise BackendError(
+                f"{self.options.binary} has changed since this measurement began",
+                hint="run the command again; a table takes measurements of one binary only",
+            )
+
     @cached_property
     def help_text(self) -> str:
         """What the tool prints when asked for help, or for want of a model: its flags, and that it runs at all."""
@@ -134,6 +143,7 @@ class ToolOnDevice:
         """
         if self.busy:
             raise BackendError("this backend is measuring already", hint="take all results of one call first")
+        self._check_unchanged()
         for last_try in (False, True):
             run_id = f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
             batch = self.batch_class(self.device.transport, self._settings(), run_id=run_id)
@@ -142,7 +152,10 @@ class ToolOnDevice:
             try:
                 yield from batch.run(items, self._progress)
             except PhoneLockedError:
-                if last_try or not self._remove_orphans():
+                line = Connection(self.device.transport, self.options.reconnect_secs, self.tell, run_id)
+                with contextlib.suppress(DeviceError):  # that it is locked is what to tell
+                    line.steadily(batch.clean_up)  # what was sent before the lock was seen
+                if last_try or not line.steadily(self._remove_orphans):
                     raise
             except BaseException:
                 with contextlib.suppress(DeviceError):  # the first error is the one to tell
@@ -181,10 +194,11 @@ class ToolOnDevice:
         return BatchSettings(
             affinity_mask=self._mask,
             shared_files=binary,
-            task_profile="MaxPerformance",
+            task_profile=self.options.task_profile,
             cool_down=self._cool_down(),
-            spin_up_ms=200 if self.options.cool_down_c is not None else 0,  # clocks fall while it cools
+            spin_up_ms=self.options.spin_up_ms,
             poll_s=self._poll_s,
+            reconnect_s=self.options.reconnect_secs,
         )
 
     def _cool_down(self) -> CoolDown | None:
@@ -198,11 +212,16 @@ class ToolOnDevice:
                 "option cool-down: the device's profile has no thermal zone of CPU, GPU or SoC",
                 hint="leave the option out; dfmobile profile --device shows what can be read",
             )
-        return CoolDown(chosen, round(1000 * limit_c))
+        return CoolDown(chosen, round(1000 * limit_c), self.options.cool_down_secs)
 
 
 def _host() -> str:
-    return sha256(f"{platform.node()} {os.getuid() if hasattr(os, 'getuid') else 0}".encode()).hexdigest()[:8]
+    """Return what stands for this machine and user; a container counts process ids by itself, so it is another."""
+    counts_by = ""
+    with contextlib.suppress(OSError):
+        counts_by = os.readlink("/proc/self/ns/pid")
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return sha256(f"{platform.node()} {user} {counts_by}".encode()).hexdigest()[:8]
 
 
 def _alive(pid: int) -> bool:

@@ -102,8 +102,13 @@ class MemoryLine:
 
 
 def clean(raw: str) -> Line:
-    """Cut a line to length and take its prefixes off: logcat's, a severity, a place in the source."""
+    """Cut a line to length and take its prefixes off: logcat's, a severity, a place in the source.
+
+    What is left goes to terminals and reports, so control characters become spaces.
+    """
     text, severity = raw[:MAX_LINE_CHARS].strip(), ""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text).strip()
     for pattern in (_LOGCAT, _ABSEIL, _SEVERITY, _SOURCE):
         found = pattern.match(text)
         if found is None:

@@ -18,6 +18,7 @@ Nothing here touches a device.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,7 +37,13 @@ OPTIONS: Mapping[str, str] = {
     "peak-memory": "true: let the tool watch its peak memory, in a thread that may disturb timing; default false",
     "outputs": "auto: compare outputs where the tool can write them; none: do not; default auto",
     "cool-down": "°C that the device's CPU and GPU zones must be below before each model; default: no waiting",
+    "cool-down-secs": "longest wait for that, then the model is measured and marked; default 120",
+    "spin-up-ms": "busy cores before each model, so that their clock is up; default 200 with cool-down, else 0",
+    "task-profile": "of Android, where the device has settaskprofile; none: leave it; default MaxPerformance",
+    "reconnect-secs": "how long to try to get a lost connection back; default 300",
 }
+TASK_PROFILE = "MaxPerformance"
+_SPIN_UP_MS = 200  # clocks fall while a device cools
 # Stock default of the tool, and what bounds a model that is very slow.
 MAX_SECS = 150.0
 _ON_DEVICE = "device:"
@@ -58,6 +65,10 @@ class BenchmarkOptions:
         peak_memory: let the tool watch its memory.
         outputs: compare outputs where the tool can write them.
         cool_down_c: highest temperature before a model; None: do not wait.
+        cool_down_secs: longest wait for it.
+        spin_up_ms: busy cores before a model.
+        task_profile: of Android; None: leave it.
+        reconnect_secs: longest try to get a lost connection back.
     """
 
     binary: str
@@ -70,6 +81,10 @@ class BenchmarkOptions:
     peak_memory: bool = False
     outputs: bool = True
     cool_down_c: float | None = None
+    cool_down_secs: float = 120.0
+    spin_up_ms: int = 0
+    task_profile: str | None = TASK_PROFILE
+    reconnect_secs: float = 300.0
 
 
 def parse_options(options: Mapping[str, str]) -> BenchmarkOptions:
@@ -98,6 +113,10 @@ def parse_options(options: Mapping[str, str]) -> BenchmarkOptions:
         raise InputError(f"option version: {quoted(version, 60)} is no version")
     cluster = options.get("cluster")
     cool_down = options.get("cool-down")
+    spin_up = "0" if cool_down is None else f"{_SPIN_UP_MS}"
+    profile = options.get("task-profile", TASK_PROFILE)
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", profile):
+        raise InputError(f"option task-profile: {quoted(profile, 60)} cannot name a task profile")
     return BenchmarkOptions(
         binary=path,
         on_device=on_device,
@@ -111,6 +130,10 @@ def parse_options(options: Mapping[str, str]) -> BenchmarkOptions:
         peak_memory=_choice(options, "peak-memory", ("false", "true")) == "true",
         outputs=_choice(options, "outputs", ("auto", "none")) == "auto",
         cool_down_c=None if cool_down is None else _number("cool-down", cool_down, 10.0, 120.0),
+        cool_down_secs=_number("cool-down-secs", options.get("cool-down-secs", "120"), 0.0, 3600.0),
+        spin_up_ms=round(_number("spin-up-ms", options.get("spin-up-ms", spin_up), 0.0, 60_000.0)),
+        task_profile=None if profile == "none" else profile,
+        reconnect_secs=_number("reconnect-secs", options.get("reconnect-secs", "300"), 0.0, 24 * 3600.0),
     )
 
 

@@ -120,7 +120,7 @@ def measurement(
         MAX_SAMPLE_MS * 1000, warm_up_runs * (log.warm_up_ms or first) + runs * log.average_ms
     )  # both by its clock, the wall's
     before, after = conditions(result.conditions_before, cores), conditions(result.conditions_after, cores)
-    return PassResult(
+    measured = PassResult(
         hot_ms=[] if stopped else [_positive(log.typical_ms)],
         cold_ms=[],
         clock="wall",
@@ -139,6 +139,10 @@ def measurement(
         stopped=stopped,
         extra=_extra(log, result, flags),
     )
+    cooling = before.get("cool_down")
+    if isinstance(cooling, Mapping) and cooling.get("reached") is False:
+        measured.extra["remarks"].append(f"the device was still too warm after {cooling.get('waited_s')} s of cooling")
+    return measured
 
 
 def _extra(log: BenchmarkLog, result: BatchResult, flags: list[str]) -> dict[str, Any]:
@@ -158,13 +162,15 @@ def _extra(log: BenchmarkLog, result: BatchResult, flags: list[str]) -> dict[str
         "complaints": list(log.errors),
         "exit_code": result.exit_code,
         "flags": flags,
-        "remarks": remarks(log),
+        "remarks": remarks(log, result),
     }
 
 
-def remarks(log: BenchmarkLog) -> list[str]:
+def remarks(log: BenchmarkLog, result: BatchResult) -> list[str]:
     """Return what people should know of a process besides its time."""
-    found = [use.text for use in log.delegates]
+    ended = _ending(result)
+    found = [f"after its result {ended}"] if ended else []
+    found += [use.text for use in log.delegates]
     if log.unsupported_ops:
         found.append(f"not supported by a delegate: {'; '.join(log.unsupported_ops)}")
     if log.unconsumed_flags:

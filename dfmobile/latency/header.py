@@ -84,13 +84,17 @@ class TableHeader(_Model):
         only for people.
         """
         names = ("granularity", "device_fingerprint", "backend", "runtime", "runtime_version", "library_sha256")
-        found = []
-        for name in (*names, "flags", "precision", "threads", "affinity"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                label = name.replace("_", " ")
-                found.append(f"{label} is {_short(mine)} in the table and {_short(theirs)} now")
-        return found
+        flags = dict.fromkeys((*self.flags, *other.flags))
+        pairs = [
+            *((name.replace("_", " "), getattr(self, name), getattr(other, name)) for name in names),
+            *((f"flag {name}", self.flags.get(name), other.flags.get(name)) for name in flags),
+            *((name, getattr(self, name), getattr(other, name)) for name in ("precision", "threads", "affinity")),
+        ]
+        return [
+            f"{label} is {_short(mine)} in the table and {_short(theirs)} now"
+            for label, mine, theirs in pairs
+            if mine != theirs
+        ]
 
 
 class Build(_Model):

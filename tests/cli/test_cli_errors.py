@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dfmobile import errors
+from dfmobile.cli.common import say
 from dfmobile.cli.main import app
 from dfmobile.cli.quickstart import HEIGHT, SPACE, WIDTH
 
@@ -178,3 +179,9 @@ def test_json_is_one_document_on_stdout(table: Path) -> None:
         result = run(*arguments, "--json")
         assert result.exit_code == 0
         json.loads(result.stdout)
+
+
+def test_what_is_said_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be a device's."""
+    say("a\x1b[2Jb\x9b1m\tc\nd\u202f%")
+    assert capsys.readouterr().err == "a [2Jb 1m\tc\nd\u202f%\n"

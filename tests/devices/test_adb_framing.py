@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfmobile.devices.transport.adb_properties import parse_properties
 from dfmobile.devices.transport.adb_script import MarkReader, ReturnRemover, read_around
 from dfmobile.devices.transport.adb_shell_v2 import EXIT, STDERR, STDOUT, ShellV2Decoder, encode
 from dfmobile.errors import DeviceError
@@ -117,13 +116,3 @@ def test_damaged_marks(tail: bytes) -> None:
 def test_any_answer_about_the_shell(output: bytes) -> None:
     found = read_around(TOKEN, output)
     assert found is None or found.scratch is None or found.scratch.startswith("/")
-
-
-def test_properties() -> None:
-    output = b"WARNING: linker: x\n[ro.a]: [1]\n[ro.b]: [two\nlines]\n[ro.c]: []\r\n[ro.d]: [[x]]\nend"
-    assert parse_properties(output) == {"ro.a": "1", "ro.b": "two\nlines", "ro.c": "", "ro.d": "[x]"}
-
-
-@given(st.binary(max_size=300))
-def test_any_properties(output: bytes) -> None:
-    assert all(isinstance(value, str) for value in parse_properties(output).values())

@@ -99,3 +99,23 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_path() == tmp_path / "one"
     (tmp_path / "one").mkdir()
     assert key_path() == tmp_path / "one" / "adbkey"
+
+
+def test_a_place_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", closed)
+    with pytest.raises(StorageError, match="adbkey"):
+        load_or_make_key(tmp_path / "adbkey")
+
+
+def test_nobody_without_a_home_gets_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("ADB_VENDOR_KEYS", raising=False)
+    monkeypatch.setattr(Path, "home", lost)
+    with pytest.raises(DeviceError, match="home") as caught:
+        load_or_make_key()
+    assert "ADB_VENDOR_KEYS" in caught.value.hint

@@ -203,3 +203,16 @@ def test_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="the serial is missing") as caught:
         open_device("adb+usb:")
     assert "adb+usb:FREE (Pixel, ready), adb+usb:HELD (Pixel, busy)" in caught.value.hint
+
+
+def test_a_listing_that_fails_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(skip_on_error: bool) -> Iterator[Device]:
+        raise usb1.USBErrorIO
+
+    context = plug(monkeypatch)
+    monkeypatch.setattr(context, "getDeviceIterator", refuse)
+    for ask in (AdbUsbTransport.enumerate, lambda: open_device("adb+usb:S1")):
+        with pytest.raises(DeviceError, match="cannot be listed") as caught:
+            ask()
+        assert "lsusb" in caught.value.hint
+    assert context.closed == 2

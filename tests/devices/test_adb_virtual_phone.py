@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from adb_servers import adb_server, ask
 from dfmobile.devices.device import open_device
 from dfmobile.devices.transport.adb_server import AdbServerTransport
 from dfmobile.devices.transport.adb_tcp import AdbTcpTransport
-from dfmobile.devices.transport.base import ConnectionLostError, TransferError, Transport
+from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostError, TransferError, Transport
 from dfmobile.devices.uri import parse_device
 from dfmobile.errors import DeviceError
 from dfmobile.testing.transport_contract import TransportContract
@@ -226,6 +227,29 @@ def test_a_reboot_in_a_command(tmp_path: Path, key: Path) -> None:
             transport.run(["sh", "-c", "echo up; sleep 60"], timeout_s=LIMIT_S, on_output=reboot)
         transport.reconnect()
         assert transport.run(["echo", "again"], timeout_s=LIMIT_S).text == "again"
+
+
+@pytest.mark.parametrize("first", [None, KeyboardInterrupt()])
+def test_a_phone_that_goes_for_good_in_a_command(tmp_path: Path, key: Path, first: BaseException | None) -> None:
+    """The command cannot be stopped any more; what went wrong first is what is told."""
+    with VirtualPhone(tmp_path) as phone, by_tcp(phone, key) as transport:
+
+        def switch_off(_: str, data: bytes) -> None:
+            phone.stop()
+            if first is not None:
+                raise first
+
+        with pytest.raises(ConnectionLostError if first is None else KeyboardInterrupt):
+            transport.run(["sh", "-c", "echo up; sleep 60"], timeout_s=LIMIT_S, on_output=switch_off)
+
+
+def test_a_phone_that_goes_while_a_command_is_stopped(tmp_path: Path, key: Path) -> None:
+    with VirtualPhone(tmp_path) as phone, by_tcp(phone, key) as transport:
+        timer = threading.Timer(0.5, phone.stop)
+        timer.start()
+        with pytest.raises((ConnectionLostError, CommandTimeoutError)):  # the latter where this machine is slow
+            transport.run(["sh", "-c", "trap '' TERM; sleep 60"], timeout_s=0.45)
+        timer.join()
 
 
 def test_a_profile_of_the_phone(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batch_far_sides import (
@@ -20,6 +21,7 @@ from batch_far_sides import (
 )
 
 from dfmobile.devices.batch import Batch, BatchItem, BatchProgress, BatchSettings, CoolDown
+from dfmobile.devices.batch import batch as batch_module
 from dfmobile.devices.batch.remote import driver_script
 from dfmobile.errors import DeviceError, InputError, StorageError
 
@@ -295,6 +297,10 @@ def test_impossible_items(values: dict[str, object]) -> None:
         {"poll_s": 0},
         {"zones": ("a b",)},
         {"shared_files": ((Path("x"), "a/b"),)},
+        {"shared_files": ((Path("x"), "current"),)},
+        {"shared_files": ((Path("x"), "stop"),)},
+        {"shared_files": ((Path("x"), "answer.x"),)},
+        {"shared_files": ((Path("x"), "pid.part"),)},
     ],
 )
 def test_impossible_settings(values: dict[str, object]) -> None:
@@ -309,3 +315,26 @@ def test_no_items_is_no_run(local: FarSide, tmp_path: Path) -> None:
 def test_python_items_run_too(local: FarSide, tmp_path: Path) -> None:
     (result,) = Batch(local, settings_for(tmp_path)).run([BatchItem("py", (sys.executable, "-c", "print(6 * 7)"))])
     assert result.log == b"42\n"
+
+
+def test_long_transfers_are_told_and_short_ones_are_not(
+    local: FarSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(batch_module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    batch = Batch(local, settings_for(tmp_path))
+    said: list[str] = []
+    batch._tell = lambda step: said.append(step.message)
+
+    def send(seconds: int, total: int) -> list[str]:
+        said.clear()
+        tell = batch._sending("model.tflite")
+        for step in range(seconds + 1):
+            tell(total * step // seconds, total)
+            now_s[0] += 1.0
+        return list(said)
+
+    assert send(1, 200 * 2**20) == []
+    assert send(3, 8 * 2**20) == ["sending model.tflite: 66 % of 8 MiB"]
+    assert len(send(100, 100 * 2**20)) == 6  # after 2, 4, 8, 16, 32, 64 seconds
+    assert send(100, 2**20 - 1) == []

@@ -55,6 +55,27 @@ def test_one_run_is_removed_by_name(local: FarSide, tmp_path: Path) -> None:
     assert [run.run_id for run in runs_on_device(local, folder)] == ["two"]
 
 
+def test_a_run_that_begins_meanwhile_is_kept(local: FarSide, tmp_path: Path) -> None:
+    """Another host's, between the look and the removal."""
+    leave(local, tmp_path, "one")
+    newer = tmp_path / "far" / "runs" / "two"
+
+    def begin(argv: list[str]) -> None:
+        if argv[:2] == ["sh", "-c"] and "rmdir" in argv[2]:
+            newer.mkdir()
+
+    local.before = begin
+    assert [entry.removed for entry in clean_device(local, folder=f"{tmp_path}/far")] == [True]
+    assert newer.is_dir()
+    assert (tmp_path / "far" / "store").is_dir()
+
+
+def test_an_owner_that_would_write_to_the_terminal(local: FarSide, tmp_path: Path) -> None:
+    leave(local, tmp_path, "one")
+    (tmp_path / "far" / "runs" / "one" / "owner").write_text("me\x1b[2J@here\n")
+    assert [run.owner for run in runs_on_device(local, f"{tmp_path}/far")] == ["me[2J@here"]
+
+
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalTransport, "scratch_root", str(tmp_path))
     settings = settings_for(tmp_path, folder=f"{tmp_path}/dfmobile")

@@ -135,6 +135,29 @@ def test_a_stale_or_damaged_lock_blocks_nobody(local: FarSide, tmp_path: Path, o
     assert not lock.exists()
 
 
+def test_a_host_killed_while_it_removed_a_stale_lock_blocks_nobody(far: FarSide, tmp_path: Path) -> None:
+    (tmp_path / "far" / "lock").mkdir(parents=True)
+    (tmp_path / "far").chmod(0o700)
+    (tmp_path / "far" / "lock" / "owner").write_text("1 2 3\n")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (tmp_path / "far" / f"lock.break.{boot}").mkdir()
+    assert len(list(Batch(far, settings_for(tmp_path)).run([script("one", "exit 0")]))) == 1
+    assert not list((tmp_path / "far").glob("lock*"))
+
+
+def test_nothing_that_others_put_in_the_way_is_followed(local: FarSide, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir(mode=0o755)
+    (tmp_path / "far").symlink_to("precious")
+    (tmp_path / ".write-test").symlink_to("precious/file")
+    (tmp_path / "precious" / "file").write_text("content")
+    with pytest.raises(DeviceError, match="is a link") as caught:
+        list(Batch(local, settings_for(tmp_path)).run([script("one", "exit 0")]))
+    assert "remove it" in caught.value.hint
+    assert (tmp_path / "precious").stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in (tmp_path / "precious").iterdir()] == ["file"]
+    assert (tmp_path / "precious" / "file").read_text() == "content"
+
+
 def test_a_killed_driver_is_started_again(far: FarSide, tmp_path: Path) -> None:
     items = [
         script(f"item{number}", f"echo {number} >> {tmp_path}/ran; sleep 0.3; echo {number}") for number in range(4)

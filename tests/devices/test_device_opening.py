@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
 from dfmobile import registry
+from dfmobile.cli.main import app
 from dfmobile.devices import device as device_module
 from dfmobile.devices.device import list_devices, open_device
+from dfmobile.devices.transport.base import DeviceListing
 from dfmobile.devices.transport.local import LocalTransport
 from dfmobile.errors import DeviceError, InputError
 
@@ -57,3 +60,12 @@ def test_an_entry_point_that_is_no_transport(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(registry, "load", lambda group, name: int)
     with pytest.raises(DeviceError, match="not a subclass"):
         device_module.open_device("local")
+
+
+def test_what_a_device_says_of_itself_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may look like markup, and hold anything."""
+    listing = DeviceListing("adb:1", "ready", "[/red] [bold]Phone\x1b[2J :fire:", "")
+    monkeypatch.setattr("dfmobile.devices.device.list_devices", lambda: [listing])
+    shown = CliRunner().invoke(app, ["devices"])
+    assert shown.exit_code == 0
+    assert "[/red] [bold]Phone [2J :fire:" in shown.stdout

@@ -60,3 +60,10 @@ def test_screens(text: str, on: bool | None) -> None:
 def test_any_text_is_survived(text: str) -> None:
     parse_battery("level: " + text)
     parse_screen("mWakefulness=" + text)
+
+
+def test_a_long_dump_of_nothing_takes_no_time() -> None:
+    """Hours by a pattern that goes over line ends."""
+    assert parse_screen("\n" * 2**20) is None
+    assert parse_screen(" " * 2**20) is None
+    assert parse_screen("  mWakefulness=Awake \r\n" + "\n" * 2**20) is True

@@ -29,7 +29,7 @@ from dfmobile.cli import search
 from dfmobile.cli.main import app
 from dfmobile.devices.batch import Batch, BatchItem, BatchSettings, RunOnDevice
 from dfmobile.devices.device import Device, open_device
-from dfmobile.errors import BackendError, InputError
+from dfmobile.errors import BackendError, DeviceError, InputError
 from dfmobile.graph.fold import fold_batch_norm
 from dfmobile.latency.backends import benchmark_model as module
 from dfmobile.latency.backends.base import Backend, MeasureJob, open_backend
@@ -343,6 +343,38 @@ def test_outputs_of_a_tool_that_cannot_write_them_are_said_to_be_not_checked(tmp
     assert "--output_filepath" not in " ".join(last_argv())
 
 
+def test_outputs_are_asked_for_again_after_a_batch_that_broke_off(tmp_path: Path, model: Path) -> None:
+    backend = double(tmp_path, logs.NEW)
+
+    def break_off(item: BatchItem) -> tuple[int, str]:
+        if item.id != "help":
+            raise DeviceError("no space left")
+        return 1, HELP
+
+    RecordingBatch.reset(break_off)
+    with pytest.raises(DeviceError, match="no space"):
+        one(backend, model)
+    RecordingBatch.reset(lambda item: (1, HELP) if item.id == "help" else (0, logs.NEW))
+    one(backend, model)
+    assert last_argv()[0] == "sh"  # the script that brings outputs
+    one(backend, model)
+    assert last_argv()[0] != "sh"
+
+
+def test_a_binary_that_is_replaced_while_it_is_used_is_refused(tmp_path: Path, model: Path) -> None:
+    backend = double(tmp_path, logs.NEW)
+    one(backend, model)
+    with (tmp_path / "tool").open("a") as stream:
+        stream.write("# another build\n")
+    with pytest.raises(BackendError, match="has changed since"):
+        one(backend, model)
+
+
+def test_a_process_that_ends_badly_after_its_result_says_so_where_it_is_allowed(tmp_path: Path, model: Path) -> None:
+    result = one(double(tmp_path, logs.NEW, 134, allow_partial="true", outputs="none"), model)
+    assert result.extra["remarks"][0] == "after its result it was killed by signal 6 (abort)"
+
+
 def test_outputs_that_do_not_come_back_are_said_to_be_not_checked(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +467,17 @@ def test_a_search_without_the_tool_ends_unmeasured_and_one_with_a_wrong_option_d
             search._unmeasurable("benchmark_model", options, asked=asked)
 
 
+def test_a_boundary_is_not_re_measured_by_other_options_than_the_tables(tmp_path: Path) -> None:
+    device = phone()
+    header = TableHeader.of(double(tmp_path, logs.GPU_WHOLE, device=device, processor="gpu"))
+    assert search._unlike_the_table(header, double(tmp_path, logs.GPU_WHOLE, device=device, processor="gpu")) == ""
+    why = search._unlike_the_table(header, double(tmp_path, logs.NEW, device=device, cluster="little"))
+    assert "flag processor is gpu in the table and cpu now" in why
+    assert "affinity is f0 in the table and 0f now" in why
+    elsewhere = header.model_copy(update={"device_fingerprint": "another phone's"})
+    assert search._unlike_the_table(elsewhere, double(tmp_path, logs.NEW, device=device)) == ""
+
+
 def test_options_of_other_backends() -> None:
     device = open_device("local")
     with pytest.raises(InputError, match="litert has no option 'binary'"):
@@ -479,7 +522,9 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
     said: list[str] = []
     backend.tell = said.append
     assert one(backend, model).hot_ms
-    assert removed == [f"bm-{_host()}-{dead}-aa"]
+    assert removed[0] not in LockedBatch.held  # what was sent before the lock was seen
+    assert str(removed[0]).startswith(f"bm-{_host()}-{os.getpid()}-")
+    assert removed[1:] == [f"bm-{_host()}-{dead}-aa"]
     assert "is gone" in said[0]
 
 

@@ -230,6 +230,11 @@ def test_no_result_and_why(text: str, reason: str) -> None:
         parse_benchmark_log(text)
 
 
+def test_control_characters_go_to_no_terminal() -> None:
+    log = logs.NEW.replace("INFO: count=7", "ERROR: \x1b[2Jred \x07alert\nINFO: count=7")
+    assert parse_benchmark_log(log).errors == ("[2Jred  alert",)
+
+
 def test_short_runs_are_told_by_their_average() -> None:
     """A median in whole microseconds is coarse there."""
     line = "count=9000 first=4 curr=2 min=2 max=60 avg=2.4 std=1 p5=2 median=2 p95=4\n"

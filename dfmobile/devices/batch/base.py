@@ -23,6 +23,11 @@ _ZONE = re.compile(r"[!-~]{1,64}")
 _MASK = re.compile(r"[0-9A-Fa-f]{1,64}")
 _PROFILE = re.compile(r"[A-Za-z0-9_]{1,64}")
 _RESERVED = ("item.sh",)  # the driver's own file in an item's folder
+# The driver's own in a run's folder; besides: answer.NONCE, and NAME.part.
+_RESERVED_IN_RUN = (
+    "complete", "current", "driver.log", "files", "incoming", "items", "list", "owner", "pid",
+    "plan", "results", "room", "screen.txt", "seen", "settings", "state", "stop", "watcher",
+)  # fmt: skip
 
 
 class PhoneLockedError(DeviceError):
@@ -190,7 +195,11 @@ class BatchSettings:
                 raise InputError(f"{quoted(path)} is not an absolute path of the device")
         if self.zones is not None and not all(_ZONE.fullmatch(zone) for zone in self.zones):
             raise InputError("types of thermal zones are printable and without spaces")
-        check_file_names([name for _, name in self.shared_files], "the shared files")
+        names = [name for _, name in self.shared_files]
+        check_file_names(names, "the shared files")
+        for name in names:
+            if name in _RESERVED_IN_RUN or name.startswith("answer.") or name.endswith(".part"):
+                raise InputError(f"the shared files: {quoted(name)} is a name of the driver's own", hint="take another")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ items takes over where this one ended. Nothing is run twice and nothing is lost,
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import platform
 import secrets
@@ -47,7 +48,7 @@ _MAX_STALLS = 5  # starts of the driver, or damaged answers, without one new res
 _MAX_DAMAGES = 3  # of one item's result
 _MAX_LOSSES = 50  # of the connection, without one answer in between
 _STOP_WAIT_S = 3600.0
-_PROGRESS_S = 1.0
+_FIRST_WORD_S = 2.0
 _SLACK_S = 600.0
 _LOOK_ITEMS = 64
 
@@ -86,7 +87,6 @@ class Batch:
         self._there: set[str] = set()  # contents on the device
         self._boot = "unknown"
         self._current: str | None = None
-        self._told_s = 0.0
 
     def run(
         self, items: Sequence[BatchItem], on_progress: Callable[[BatchProgress], None] | None = None
@@ -345,7 +345,7 @@ class Batch:
                 # Not the way here: three looks gave the same. Counted on, so that the next look does not repeat it.
                 damages[name] = count + 1
                 self._say(f"the result of {name} is damaged on the device: it is run again")
-                self._driver.forget(name)
+                self._connection.steadily(functools.partial(self._driver.forget, name))
                 fine = False
         return fine
 
@@ -369,10 +369,13 @@ class Batch:
         self._tell(BatchProgress(self.run_id, total - len(self._pending), total, self._current, message))
 
     def _sending(self, name: str) -> Callable[[int, int], None]:
+        """Return what tells of a transfer: after two seconds, four, eight … A quick one is not worth a line."""
+        due_s, pause_s = time.monotonic() + _FIRST_WORD_S, _FIRST_WORD_S
+
         def tell(done: int, total: int) -> None:
-            now = time.monotonic()
-            if total >= 2**20 and now - self._told_s >= _PROGRESS_S:
-                self._told_s = now
+            nonlocal due_s, pause_s
+            if total >= 2**20 and time.monotonic() >= due_s:
+                due_s, pause_s = time.monotonic() + pause_s, 2 * pause_s
                 self._progress(f"sending {name}: {100 * done // max(total, 1)} % of {total / 2**20:.0f} MiB")
 
         return tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostError, Transport
 from dfmobile.errors import DeviceError
@@ -12,6 +13,8 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _ALIVE_S = 20.0
 _TRIES = 5
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -71,17 +74,15 @@ class Connection:
                 self._say("the connection is back")
                 return
 
-    def steadily(self, action: Callable[[], None]) -> None:
-        """Do something that may be done twice, connection lost or not.
+    def steadily(self, action: Callable[[], T]) -> T:
+        """Do something that may be done twice, connection lost or not; return what it returns.
 
         Raises:
             DeviceError: if it fails otherwise, or the connection is lost again and again.
         """
         for _ in range(_TRIES):
             try:
-                action()
+                return action()
             except (ConnectionLostError, CommandTimeoutError) as error:
                 self.recover(error)
-            else:
-                return
-        action()
+        return action()

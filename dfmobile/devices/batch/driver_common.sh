@@ -103,7 +103,7 @@ if [ -n "${KSH_VERSION:-}" ]; then
     }
 fi
 
-# Is the lock held by a driver that lives? Fills holder_*.
+# Is the lock held by a driver that lives? 1: no, its holder is dead; 2: no, there is none. Fills holder_*.
 lock_is_held() {
     holder_pid=
     holder_start=
@@ -114,7 +114,7 @@ lock_is_held() {
     lock_tries=0
     while ! { read -r holder_pid holder_start holder_boot holder_run holder_up holder_name <"$base/lock/owner"; } \
         2>/dev/null; do
-        [ -d "$base/lock" ] || return 1
+        [ -d "$base/lock" ] || return 2
         # It is written right after the folder is made: absent for two seconds, its maker is dead.
         lock_tries=$((lock_tries + 1))
         [ "$lock_tries" -lt 20 ] || return 1
@@ -143,12 +143,17 @@ take_lock() {
         fi
         take_tries=$((take_tries + 1))
         [ "$take_tries" -lt 100 ] || give_up "cannot take $base/lock"
-        # Stale. Only one at a time may remove it, after another look: its holder may have changed since.
+        # Stale. Only one at a time may remove it, after another look: its holder may have changed since. One that is
+        # gone by now is not removed, it may be another's before we get to it.
         if mkdir "$base/lock.break.$boot" 2>/dev/null; then
-            lock_is_held || rm -rf "$base/lock"
+            lock_code=0
+            lock_is_held || lock_code=$?
+            [ "$lock_code" -ne 1 ] || rm -rf "$base/lock"
             rmdir "$base/lock.break.$boot"
         else
             nap 10
+            # Whoever was to remove it was killed meanwhile.
+            [ "$take_tries" -ne 30 ] || rmdir "$base/lock.break.$boot" 2>/dev/null
         fi
     done
     read_uptime

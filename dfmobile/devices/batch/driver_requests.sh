@@ -166,7 +166,13 @@ remove() {
     stop now
     cd "$base" 2>/dev/null || return 0
     read_boot
-    if [ -d lock ] && ! lock_is_held && [ "${holder_run:-$run_id}" = "$run_id" ]; then
+    # A lock that is gone by now is not removed: it may be another's before we get to it.
+    lock_code=2
+    [ ! -d lock ] || {
+        lock_code=0
+        lock_is_held || lock_code=$?
+    }
+    if [ "$lock_code" -eq 1 ] && [ "${holder_run:-$run_id}" = "$run_id" ]; then
         rm -rf lock
     fi
     rm -rf "runs/$run_id"

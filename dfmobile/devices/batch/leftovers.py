@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 from dfmobile.devices.batch.base import RunOnDevice, check_run_id
@@ -77,7 +76,5 @@ def clean_device(
             RemoteDriver(transport, run.run_id, folder).remove()
         cleaned.append(Cleaned(run, removed))
     if run_id is None and not dry_run and all(entry.removed for entry in cleaned):
-        driver = RemoteDriver(transport, "none", folder)
-        with contextlib.suppress(DeviceError):  # another host may begin just now
-            transport.remove(driver.base)
+        RemoteDriver(transport, "none", folder).remove_all()
     return cleaned

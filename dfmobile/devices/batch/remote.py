@@ -40,6 +40,8 @@ _LOCKED = re.compile(r"locked ([0-9]{1,10}) (\S{1,64}) (unknown|-?[0-9]{1,12}) (
 
 # Everything that is asked before the driver is there. $1: the folder; then names that the store should have.
 _PREPARE = """
+# Others may write beside it: what they put there is not followed.
+[ ! -L "$1" ] || { echo "$1 is a link" >&2; exit 1; }
 [ -d "$1" ] || mkdir -p "$1" || exit 1
 [ -O "$1" ] || { echo "$1 belongs to another user" >&2; exit 1; }
 chmod 700 "$1"; mkdir -p "$1/store" "$1/runs" || exit 1
@@ -53,11 +55,14 @@ done
 shift
 for name; do [ ! -f "$name" ] || sha256sum "$name"; done
 """
+# rmdir takes an empty folder only, so no run that came meanwhile is removed.
+_REMOVE_ALL = 'rmdir "$1/runs" && rm -rf "$1"'
+# $1: the folder; $2: a name that nobody can guess, since others may write there.
 _DIAGNOSE = """
 cd "$1" 2>/dev/null || cd "${1%/*}" || exit 0
 df -k . 2>/dev/null
-dd if=/dev/zero of=.write-test bs=65536 count=4 2>&1
-rm -f .write-test
+dd if=/dev/zero of="$2" bs=65536 count=4 2>&1
+rm -f "$2"
 """
 
 
@@ -119,11 +124,11 @@ class RemoteDriver:
         for start in range(0, len(names), 16):
             chunk = names[start : start + 16]
             result = self.transport.run(["sh", "-c", _PREPARE, "sh", self.base, *chunk], timeout_s=_UNPACK_S)
-            hint = (
-                "remove it as its owner, or restart the device's adbd as that user"
-                if b"another user" in result.stderr
-                else ""
-            )
+            hint = ""
+            if b"another user" in result.stderr:
+                hint = "remove it as its owner, or restart the device's adbd as that user"
+            elif b"is a link" in result.stderr:
+                hint = "remove it, if you know who made it"
             result.check(f"preparing {self.base} on the device", hint)
             words = (line.split() for line in result.text.splitlines())
             there |= {line[0] for line in words if len(line) == 2 and line[0] == line[1]}
@@ -236,6 +241,11 @@ class RemoteDriver:
         """Stop the driver and remove the run, and the lock if it is this run's."""
         self._ask("remove").check("removing the run from the device")
 
+    def remove_all(self) -> None:
+        """Remove the folder with all that is stored, if it holds no run: another host may begin just now."""
+        with contextlib.suppress(DeviceError):
+            self.transport.run(["sh", "-c", _REMOVE_ALL, "sh", self.base], timeout_s=_REQUEST_S)
+
     def runs(self) -> list[RunOnDevice]:
         """Return the runs that the device holds, oldest first.
 
@@ -254,7 +264,8 @@ class RemoteDriver:
                 elif entry[6] == "finished":
                     state = "finished"
                 age_s = max(0.0, float(entry[3]))
-                found.append(RunOnDevice(entry[1], state, entry[7].strip(), age_s, int(entry[4]), int(entry[5])))
+                owner = "".join(letter for letter in entry[7] if letter.isprintable()).strip()  # goes to a terminal
+                found.append(RunOnDevice(entry[1], state, owner, age_s, int(entry[4]), int(entry[5])))
         return sorted(found, key=lambda run: (-(run.age_s or 0.0), run.run_id))
 
     def diagnose(self, error: DeviceError) -> DeviceError:
@@ -262,7 +273,8 @@ class RemoteDriver:
         if isinstance(error, (ConnectionLostError, CommandTimeoutError, PhoneLockedError)):
             return error
         with contextlib.suppress(DeviceError):
-            text = self.transport.run(["sh", "-c", _DIAGNOSE, "sh", self.base], timeout_s=_REQUEST_S).text
+            argv = ["sh", "-c", _DIAGNOSE, "sh", self.base, f".dfmobile-{secrets.token_hex(8)}"]
+            text = self.transport.run(argv, timeout_s=_REQUEST_S).text
             text = f"{error}\n{text}"
             if re.search("read-only file system|file system is read-only", text, re.IGNORECASE):
                 return DeviceError(
@@ -306,7 +318,10 @@ class RemoteDriver:
     def _refuse(self, request: str, result: CommandResult) -> NoReturn:
         said = result.text.removeprefix("error ").splitlines()
         words = " ".join((said[0] if said else "no answer").split())[:300]
-        raise DeviceError(f"{request} of the batch run {self.run_id} failed on the device: {words}")
+        hint = "run the command again; if it happens again, restart the device"
+        if words.startswith("taskset "):
+            hint = f"dfmobile profile --device {self.transport.uri} shows its cores: name others, or cluster=none"
+        raise DeviceError(f"{request} of the batch run {self.run_id} failed on the device: {words}", hint)
 
 
 @functools.cache

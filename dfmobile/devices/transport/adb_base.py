@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from dfmobile.devices.getprop import parse_getprop
 from dfmobile.devices.transport.adb_command import Ending, RemoteCommand
-from dfmobile.devices.transport.adb_properties import parse_properties
 from dfmobile.devices.transport.adb_script import FarShell, command_script, look_around, read_around
 from dfmobile.devices.transport.adb_stream import AdbLink, read_to_end
 from dfmobile.devices.transport.adb_sync import SyncSession, file_stat, storage_hint
@@ -177,13 +177,15 @@ class AdbTransport(Transport):
             stream = link.open_stream(service + script, time.monotonic() + _OPEN_S)
             cleanup.callback(stream.close)
             command = RemoteCommand(stream, token, framed=framed, returns=self._shell.returns)
-            ending: Ending | None = None
             try:
                 ending = command.converse(stdin, deadline, on_output, output_limit_bytes)
-            finally:
-                # Also on Ctrl-C and on an exception of on_output.
-                if ending != "ended":
+            except BaseException:
+                # Also on Ctrl-C and on an exception of on_output. The first error is the one to tell.
+                with contextlib.suppress(DeviceError):
                     command.stop(self._connect, link)
+                raise
+            if ending != "ended":
+                command.stop(self._connect, link)
         self._check_ending(command, ending, argv[0], timeout_s, output_limit_bytes, folder)
         wall_ms = (time.perf_counter() - started) * 1000
         return CommandResult(
@@ -193,7 +195,7 @@ class AdbTransport(Transport):
     def _check_ending(
         self,
         command: RemoteCommand,
-        ending: Ending | None,
+        ending: Ending,
         program: str,
         timeout_s: float,
         limit_bytes: int,
@@ -291,12 +293,12 @@ class AdbTransport(Transport):
         return bool(found.stdout)
 
     def properties(self) -> dict[str, str]:
-        """Return what ``getprop`` says; of a far side that is no Android, the kernel's names."""
+        """Return what ``getprop`` says, numbers of the unit left out; where there is none, the kernel's names."""
         result = self.run(["getprop"], timeout_s=_CONTROL_S, output_limit_bytes=1 << 22)
         if result.exit_code == 127:
             names = self.run(["uname", "-srm"], timeout_s=_CONTROL_S).check("reading the kernel's name").text.split()
             return dict(zip(("kernel.name", "kernel.release", "kernel.machine"), names, strict=False))
-        return parse_properties(result.check("reading the properties").stdout)
+        return parse_getprop(result.check("reading the properties").stdout.decode("utf-8", "replace"))
 
     def probe(self) -> DeviceProfile:
         """Describe the device."""

@@ -107,8 +107,11 @@ class RemoteCommand:
             return  # the script itself has ended before it started the command
         try:
             _kill(link, group)
-        except ConnectionLostError:
-            spare = open_link()
+        except ConnectionLostError as error:
+            try:
+                spare = open_link()
+            except DeviceError as again:
+                raise ConnectionLostError(f"{error}; it cannot be reached again: {again}", again.hint) from error
             try:
                 _kill(spare, group)
             finally:

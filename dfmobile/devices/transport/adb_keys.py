@@ -82,8 +82,14 @@ def load_or_make_key(path: Path | None = None) -> AdbKey:
         StorageError: if it cannot be read or written.
     """
     import_extra("cryptography", "adb", "a key for the phone")
-    place = key_path() if path is None else path
-    if not place.exists():
+    try:
+        place = key_path() if path is None else path
+        missing = not place.exists()
+    except RuntimeError as error:  # pathlib's: nobody knows where home is
+        raise DeviceError(f"there is no place for the key: {error}", hint="set HOME, or ADB_VENDOR_KEYS") from error
+    except OSError as error:
+        raise storage_error(error, error.filename or "the key", "read") from error
+    if missing:
         _make(place)
     return _load(place)
 

@@ -143,14 +143,14 @@ class SyncSession:
                 return
             if kind == b"FAIL":
                 self._refused(path, "read", length)
-            if kind != b"DATA" or length > CHUNK_BYTES:
+            if kind != b"DATA" or not 0 < length <= CHUNK_BYTES:  # empty ones could go on for ever
                 raise _not_sync(kind)
             chunk = self._read(length)
             done += length
             if done > most:
                 raise TransferError(f"{path} grew while it was copied", hint="copy it when nothing writes to it")
             writer.write(chunk)
-            if on_progress is not None and length:
+            if on_progress is not None:
                 on_progress(done, max(total, done))
 
     def _request(self, kind: bytes, text: str) -> None:

@@ -24,6 +24,7 @@ from dfmobile.errors import DeviceError
 _ADB_INTERFACE = (0xFF, 0x42, 0x01)  # class, subclass, protocol
 _DEFAULT_S = 10.0
 _WRITE_BYTES = 1 << 14  # Linux' limit of one transfer on older kernels
+_NO_LISTING = "see whether lsusb lists them; in a container, /dev/bus/usb has to be passed on"
 _BUSY_HINT = "an adb server holds it: use adb:{serial}, or stop the server with: adb kill-server"
 
 
@@ -230,12 +231,22 @@ def _context() -> Iterator[Any]:
         context.close()
 
 
-def _adb_interfaces(context: Any) -> Iterator[tuple[Any, Any]]:
-    for device in context.getDeviceIterator(skip_on_error=True):
-        for setting in device.iterSettings():
-            if _interface(setting) == _ADB_INTERFACE:
-                yield device, setting
-                break
+def _adb_interfaces(context: Any) -> list[tuple[Any, Any]]:
+    """Return the devices with an ADB interface.
+
+    Raises:
+        DeviceError: if libusb cannot list devices.
+    """
+    found = []
+    try:
+        for device in context.getDeviceIterator(skip_on_error=True):
+            for setting in device.iterSettings():
+                if _interface(setting) == _ADB_INTERFACE:
+                    found.append((device, setting))
+                    break
+    except usb1.USBError as error:
+        raise DeviceError(f"the devices on USB cannot be listed: {error}", hint=_NO_LISTING) from error
+    return found
 
 
 def _interface(setting: Any) -> tuple[int, int, int]:

@@ -60,12 +60,14 @@ class _Prepared:
         item: of the batch.
         flags: of the tool, besides paths.
         unchecked: what to say where no outputs come back; empty: nothing.
+        asked: SHA-256 of the model, if this job is to bring its outputs.
     """
 
     job: MeasureJob
     item: BatchItem
     flags: list[str]
     unchecked: str
+    asked: str
 
 
 class BenchmarkModelBackend(Backend):
@@ -113,6 +115,7 @@ class BenchmarkModelBackend(Backend):
             "processor": self.processor,
             "flags": " ".join(self._flags),
             "allow_partial": self._options.allow_partial,
+            "task_profile": self._options.task_profile,  # asked for; whether the device has it is in each pass
         }
         version = self._tool.greeting or self._options.version or "unknown"
         return RuntimeIdentity(self.name, version, self._tool.sha256, flags)
@@ -131,6 +134,8 @@ class BenchmarkModelBackend(Backend):
             "binary": self._options.binary,
             "outputs_checked": self._tool.writes_outputs,
             "cool_down_c": self._options.cool_down_c,
+            "cool_down_secs": self._options.cool_down_secs,
+            "spin_up_ms": self._options.spin_up_ms,
         }
 
     def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
@@ -203,7 +208,10 @@ class BenchmarkModelBackend(Backend):
                 for number, job in enumerate(chunk)
             }
             waiting = set(prepared)
-            with contextlib.closing(self._tool.run([entry.item for entry in prepared.values()])) as results:
+            with (
+                contextlib.closing(self._tool.run([entry.item for entry in prepared.values()])) as results,
+                self._asked_again(prepared, waiting),
+            ):
                 for result in results:
                     if result.id not in waiting:
                         raise BackendError(f"the device returned a result for an unknown item {result.id!r}")
@@ -222,19 +230,30 @@ class BenchmarkModelBackend(Backend):
         if waiting:
             raise BackendError(f"the device returned no result for {len(waiting)} of {len(chunk)} models")
 
+    @contextlib.contextmanager
+    def _asked_again(self, prepared: Mapping[str, _Prepared], waiting: set[str]) -> Iterator[None]:
+        """Where a batch ends early, have the models without a result asked for their outputs the next time."""
+        try:
+            yield
+        finally:
+            for identifier in waiting:
+                if (key := prepared[identifier].asked) and self._outputs.get(key) is None:
+                    self._outputs.pop(key, None)
+
     def _prepare(self, identifier: str, job: MeasureJob, folder: Path) -> _Prepared:
         flags = [*self._flags, *protocol_flags(self._options, job.protocol)]
-        request, unchecked = None, ""
+        request, unchecked, asked = None, "", ""
         if not self._tool.writes_outputs:
             unchecked = "this version of the tool cannot write them" if self._options.outputs else "not asked for"
         elif (key := sha256_hex(job.model_path)) not in self._outputs:  # once a model, not once a pass
             self._outputs[key] = None
+            asked = key
             folder.mkdir()
             found = output_request(Path(job.model_path), None, folder)
             request, unchecked = (None, found) if isinstance(found, str) else (found, "the tool wrote none")
         timeout_s = longest_s(job.protocol, self._options)
         item = self._item(identifier, Path(job.model_path), flags, request, timeout_s)
-        return _Prepared(job, item, flags, unchecked)
+        return _Prepared(job, item, flags, unchecked, asked)
 
     def _item(
         self, identifier: str, model_path: Path, flags: list[str], request: OutputRequest | None, timeout_s: float

@@ -54,7 +54,8 @@ class InProcessBackend(Backend):
         if device.uri.scheme != "local":
             raise BackendError(
                 f"backend {self.name} runs on this machine only, not on {device.uri}",
-                hint="take --device local, or a backend that drives that device",
+                hint="models on a device are timed by: --backend benchmark_model --backend-option binary=FILE "
+                "(its own benchmark_model, built for it)",
             )
         self.identity()
         self._evictor = CacheEvictor(device.profile)
