@@ -215,12 +215,11 @@ def recorded_keys(path: Path) -> set[str]:
         return {key for key, _ in table.recorded()}
 
 
-def known_before(folder: Path, setting: Configuration, path: Path) -> int:
-    """Return how many blocks the table had before the first sitting of a configuration."""
-    note = folder / f"{setting.name}.known.json"
-    if not note.exists():
-        atomic_write(note, json.dumps(len(recorded_keys(path))))
-    return int(json.loads(note.read_text()))
+def kept_number(path: Path, number: Callable[[], int]) -> int:
+    """Return a number that an earlier sitting kept, else find and keep it."""
+    if not path.exists():
+        atomic_write(path, json.dumps(number()))
+    return int(json.loads(path.read_text()))
 
 
 def kept_selection(folder: Path, setting: Configuration, choose: Callable[[], list[str]]) -> list[str]:
@@ -264,7 +263,7 @@ def compare(path: Path, setting: Configuration, found: Validation) -> dict[str, 
 def run(setting: Configuration, folder: Path, options: argparse.Namespace, teller: Teller) -> None:
     """Measure one configuration and write its results."""
     path = folder / f"{setting.table or setting.name}.sqlite"
-    known = known_before(folder, setting, path)
+    known = kept_number(folder / f"{setting.name}.known.json", lambda: len(recorded_keys(path)))
     space = open_space(setting.space)
     count = min(setting.networks, options.networks)
     teller.title = setting.name
@@ -284,7 +283,8 @@ def run(setting: Configuration, folder: Path, options: argparse.Namespace, telle
             progress=teller.build,
             measure_caches=True,
         )
-        new_blocks = len(recorded_keys(path)) - known
+        # Kept from when the build was first whole: later, another configuration may add to the same table.
+        new_blocks = kept_number(folder / f"{setting.name}.blocks.json", lambda: len(recorded_keys(path)) - known)
         calibrated = calibrate_table(
             path,
             space,
