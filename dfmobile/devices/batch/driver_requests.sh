@@ -238,7 +238,9 @@ work)
 poll) poll "$@" ;;
 unpack) unpack "$@" ;;
 have) have ;;
-reset) cd "$run" && rm -rf items files incoming complete ;; # after a crash of the device: what is sent may be damaged
+reset) # after a crash of the device: what is sent may be damaged
+    cd "$run" && rm -rf items files incoming complete && mkdir -p items files results
+    ;;
 forget) cd "$run" && rm -f "results/$1.done" "results/$1.tries" ;; # a damaged result
 stop) stop "$@" ;;
 remove) remove ;;
