@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from dfmobile.latency.backends.benchmark_model import BenchmarkModelBackend
 from dfmobile.latency.bench import bench_model
 from dfmobile.latency.benchmark_model_device import _host
 from dfmobile.latency.benchmark_model_options import parse_options, protocol_flags
-from dfmobile.latency.benchmark_model_outputs import split_log
+from dfmobile.latency.benchmark_model_outputs import OutputRequest, split_log
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import PassResult, Protocol
@@ -390,6 +391,23 @@ def test_damaged_outputs_are_no_crash() -> None:
     assert split_log(b"log\ndfmobile-outputs-begin\nAAAA\n\ndfmobile-outputs-end\n") == (b"log\n", b"\0\0\0")
     with pytest.raises(BackendError, match="damaged"):
         split_log(b"dfmobile-outputs-begin\nA*A\n\ndfmobile-outputs-end\n")
+
+
+def test_a_device_without_base64_is_said_to_be_not_checked(tmp_path: Path, model: Path) -> None:
+    """The very script, in a shell that finds no such program."""
+    (tmp_path / "tools").mkdir()
+    request = OutputRequest((), ())
+    argv = request.wrapped((sys.executable, "-c", f"open({str(tmp_path / 'out')!r}, 'w').write('AAA'); print('log')"))
+    argv = tuple(part.replace("{item}/outputs.bin", str(tmp_path / "out")) for part in argv)
+    with_it = subprocess.run(argv, capture_output=True, check=True).stdout
+    assert split_log(with_it) == (b"log\n\n", b"AAA")
+    shell = str(shutil.which("sh"))
+    environment = {"PATH": str(tmp_path / "tools")}
+    without = subprocess.run((shell, *argv[1:]), capture_output=True, check=True, env=environment).stdout
+    assert split_log(without)[0] == b"log\n\n"
+    assert "no base64" in str(split_log(without)[1])
+    result = one(double(tmp_path, logs.NEW + without.decode().removeprefix("log\n")), model)
+    assert result.extra["outputs"] == "outputs not checked: the device has no base64, by which they come back"
 
 
 def test_jobs_are_sent_in_bounded_batches(tmp_path: Path, model: Path) -> None:
