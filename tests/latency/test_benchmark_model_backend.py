@@ -540,10 +540,29 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
     said: list[str] = []
     backend.tell = said.append
     assert one(backend, model).hot_ms
+    assert removed == [f"bm-{_host()}-{dead}-aa"]
+    assert "is gone" in said[0]
+    # One whose process is killed after we looked.
+    removed.clear()
+    LockedBatch.held.append(f"bm-{_host()}-{dead}-aa")
+    assert one(backend, model).hot_ms
     assert removed[0] not in LockedBatch.held  # what was sent before the lock was seen
     assert str(removed[0]).startswith(f"bm-{_host()}-{os.getpid()}-")
     assert removed[1:] == [f"bm-{_host()}-{dead}-aa"]
-    assert "is gone" in said[0]
+
+
+def test_what_a_killed_build_left_finished_is_removed_by_the_next(tmp_path: Path, model: Path) -> None:
+    folder = f"{tmp_path}/dfmobile"
+    dead = 2**22 - 3
+    transport = open_device("local").transport
+    for run_id in (f"bm-{_host()}-{dead}-aa", f"bm-{_host()}-1-bb", "other"):
+        next(Batch(transport, BatchSettings(poll_s=0.02), run_id=run_id).run([BatchItem("a", ("true",))]))
+    backend = open_quick(tmp_path, outputs="none")
+    said: list[str] = []
+    backend.tell = said.append
+    assert backend.identity()
+    assert sorted(path.name for path in Path(folder, "runs").iterdir()) == sorted((f"bm-{_host()}-1-bb", "other"))
+    assert any(f"bm-{_host()}-{dead}-aa" in line and "is gone" in line for line in said)
 
 
 # What is claimed of aggregates

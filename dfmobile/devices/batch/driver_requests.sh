@@ -198,8 +198,10 @@ runs() {
         while read -r _; do
             total=$((total + 1))
         done 2>/dev/null <list
-        # By the clock, since a run may be older than this boot.
-        age=$(($(date +%s) - $(stat -c %Y pid 2>/dev/null || date +%s)))
+        # By the clock, since a run may be older than this boot. One that never started has no pid, one that never got
+        # its plan no owner.
+        began=$(stat -c %Y pid 2>/dev/null || stat -c %Y owner 2>/dev/null || stat -c %Y . 2>/dev/null || date +%s)
+        age=$(($(date +%s) - began))
         echo "run ${folder##*/} $alive $age $done_count $total ${state%% *} $owner"
     done
     echo end
