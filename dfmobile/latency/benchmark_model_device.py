@@ -177,7 +177,7 @@ class ToolOnDevice:
             self.tell(step.message)
 
     def _remove_orphans(self) -> bool:
-        """Remove runs of this machine and user whose process is gone: it was killed, and they fill the device or hold its lock.
+        """Remove runs of this machine and user whose process is gone: they fill the device, or hold its lock.
 
         Returns:
             Whether there were any.

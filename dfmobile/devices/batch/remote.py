@@ -137,7 +137,9 @@ class RemoteDriver:
         names = [name, *wanted]
         for start in range(0, len(names), 16):
             chunk = names[start : start + 16]
-            result = self.transport.run(["sh", "-c", _PREPARE, "sh", self.base, "look" if only_look else "use", *chunk], timeout_s=_UNPACK_S)
+            result = self.transport.run(
+                ["sh", "-c", _PREPARE, "sh", self.base, "look" if only_look else "use", *chunk], timeout_s=_UNPACK_S
+            )
             hint = ""
             if b"another user" in result.stderr:
                 hint = "remove it as its owner, or restart the device's adbd as that user"
