@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batch_far_sides import (
@@ -26,6 +27,7 @@ from batch_process import COUNT, items_for
 from test_batch import phone_tree
 
 from dfmobile.devices.batch import Batch, BatchDamagedError, BatchItem, BatchProgress, PhoneLockedError
+from dfmobile.devices.batch import connection as connection_module
 from dfmobile.devices.transport.base import CommandResult, ConnectionLostError
 from dfmobile.devices.transport.local import LocalTransport
 from dfmobile.errors import DeviceError, InputError
@@ -449,3 +451,26 @@ def test_read_only_storage(local: FarSide, tmp_path: Path, small_disk: Path) -> 
             list(Batch(local, settings_for(tmp_path)).run([script("one", "exit 0")]))
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+
+
+def test_why_a_connection_does_not_come_back_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(LocalTransport):
+        tries = 0
+
+        def reconnect(self) -> None:
+            Gone.tries += 1
+            if Gone.tries < 9:
+                raise DeviceError("the phone has not accepted this computer's key", hint="accept it")
+
+    now_s = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now_s[0] += seconds
+
+    monkeypatch.setattr(connection_module, "time", SimpleNamespace(monotonic=lambda: now_s[0], sleep=sleep))
+    said: list[str] = []
+    connection_module.Connection(Gone(), 300.0, said.append, "x").recover(DeviceError("lost"))
+    assert said[1:] == [
+        "not back yet: the phone has not accepted this computer's key (accept it)",
+        "the connection is back",
+    ]

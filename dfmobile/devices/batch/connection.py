@@ -11,6 +11,7 @@ from dfmobile.errors import DeviceError
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
+_TELL_FROM_S = 2.0  # a pause: after some four seconds
 _ALIVE_S = 20.0
 _TRIES = 5
 
@@ -53,7 +54,7 @@ class Connection:
         uri = self._transport.uri
         self._say(f"the connection to {uri} is lost; the run goes on there; trying to get it back")
         deadline = time.monotonic() + self._limit_s
-        pause_s = _FIRST_PAUSE_S
+        pause_s, told = _FIRST_PAUSE_S, ""
         while True:
             try:
                 reconnect = getattr(self._transport, "reconnect", None)
@@ -67,6 +68,9 @@ class Connection:
                         hint="the device goes on by itself: connect it and run the same command again "
                         f"(run {self._run_id})",
                     ) from error
+                if pause_s >= _TELL_FROM_S and str(again) != told:
+                    told = str(again)  # perhaps there is something to do: a key to accept, a server to start
+                    self._say(f"not back yet: {again}" + (f" ({again.hint})" if again.hint else ""))
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
