@@ -205,6 +205,11 @@ class Transport(ABC):
     def scratch_root(self) -> str:
         """Folder on the device where anyone may write and run programs, e.g. ``/data/local/tmp``."""
 
+    @property
+    def scratch_name(self) -> str:
+        """Name of our lasting folder in ``scratch_root``; where several users share the root, another for each."""
+        return "dfmobile"
+
     @abstractmethod
     def run(
         self,

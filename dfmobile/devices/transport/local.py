@@ -57,6 +57,11 @@ class LocalTransport(Transport):
         """The folder for temporary files (``TMPDIR``)."""
         return tempfile.gettempdir()
 
+    @property
+    def scratch_name(self) -> str:
+        """A name for each user: all of them write to ``/tmp``, and only the owner may use the folder."""
+        return f"dfmobile-{os.getuid()}" if hasattr(os, "getuid") else "dfmobile"
+
     def run(
         self,
         argv: Sequence[str],
