@@ -80,16 +80,16 @@ def test_an_owner_that_would_write_to_the_terminal(local: FarSide, tmp_path: Pat
 
 
 def test_users_of_one_machine_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalTransport, "scratch_root", "/tmp")
+    monkeypatch.setattr(LocalTransport, "scratch_root", f"{tmp_path}/")
     folders = []
     for user in (1000, 1001):
         monkeypatch.setattr(os, "getuid", lambda user=user: user)
         folders.append(RemoteDriver(LocalTransport(), "none").base)
-    assert folders == ["/tmp/dfmobile-1000", "/tmp/dfmobile-1001"]
+    assert folders == [f"{tmp_path}/dfmobile-1000", f"{tmp_path}/dfmobile-1001"]
     assert RemoteDriver(LocalTransport(), "none", "/elsewhere/").base == "/elsewhere"
     # A phone's shell is one user, whoever is at the other end.
     monkeypatch.setattr(LocalTransport, "scratch_name", Transport.scratch_name)
-    assert RemoteDriver(LocalTransport(), "none").base == "/tmp/dfmobile"
+    assert RemoteDriver(LocalTransport(), "none").base == f"{tmp_path}/dfmobile"
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,12 +322,9 @@ class AdbTransport(Transport):
         # The daemon gives the group the user's rights, and so on: the mode asked for is set afterwards.
         self.run(["chmod", f"{stat_bits.S_IMODE(mode):o}", target], timeout_s=_CONTROL_S).check(f"writing {target}")
 
-    def _receive(self, source: str, target: Path, on_progress: OnProgress | None) -> None:
-        there = self.stat(source)
-        if there is None:
-            raise DeviceError(f"cannot read {source} on the device: it is gone", hint="check the path")
+    def _receive(self, source: str, target: Path, limit_bytes: int, on_progress: OnProgress | None) -> None:
         with _opened(target) as writer, self._guarded() as link, _sync(link) as session:
-            session.receive(source, writer, there.size_bytes, on_progress)
+            session.receive(source, writer, limit_bytes, on_progress)
 
 
 @contextlib.contextmanager
