@@ -24,6 +24,7 @@ from dfmobile.devices.transport.adb_stream import AdbLink, read_to_end
 from dfmobile.devices.transport.adb_sync import SyncSession, file_stat, storage_hint
 from dfmobile.devices.transport.base import (
     DEFAULT_OUTPUT_LIMIT_BYTES,
+    AnotherDeviceError,
     CommandResult,
     CommandTimeoutError,
     ConnectionLostError,
@@ -73,17 +74,26 @@ class AdbTransport(Transport):
         """Connect again, after a ``ConnectionLostError``; what ran on the device may or may not run still.
 
         Raises:
+            AnotherDeviceError: if another one answers at its address, e.g. since a router gave that away.
             DeviceError: if the device cannot be reached, with what to do about it.
         """
         self._check_open()
         self._drop()
         link = self._connect()
         try:
-            self._shell = self._look_around(link)
+            self._shell = self._same_device(self._look_around(link))
         except BaseException:
             link.close()
             raise
         self._link = link
+
+    def _same_device(self, shell: FarShell) -> FarShell:
+        if self._shell.identity not in ("", shell.identity):
+            raise AnotherDeviceError(
+                f"{self.uri} is another device than before, or has another system now",
+                hint="see which address the device has now (dfmobile devices), and run the command again",
+            )
+        return shell
 
     def close(self) -> None:
         """Let go of the device."""

@@ -79,6 +79,14 @@ class ConnectionLostError(DeviceError):
     """The device went away: a cable, a network, a reboot. What ran there may or may not have ended."""
 
 
+class AnotherDeviceError(DeviceError):
+    """What answers at the device's address now is not the device that did before."""
+
+
+class UnauthorizedError(DeviceError):
+    """The device does not let this computer in until someone accepts its key there."""
+
+
 class TransferError(DeviceError):
     """A file did not arrive whole; nothing is left at its target."""
 
@@ -284,6 +292,11 @@ class Transport(ABC):
     def close(self) -> None:
         """Let go of the device. Closing twice is allowed; using it afterwards is a DeviceError."""
         self._closed = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called; a connection that was lost is not closed."""
+        return self._closed
 
     def _check_open(self) -> None:
         """Refuse to go on after ``close``; every operation of a subclass begins with it."""
