@@ -48,7 +48,10 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is there; remove nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove what batch runs left on a device, and say what it was; what still runs is kept."""
+    """Remove what batch runs left on a device, and say what it was; what still runs is kept.
+
+    The programs stored there go too, without --stop only if no run used them in the last ten minutes.
+    """
     import dataclasses
 
     from dfmobile.devices.batch import clean_device

@@ -68,6 +68,7 @@ class ToolOnDevice:
     ) -> None:
         self.device, self.options, self.tell, self.busy = device, options, tell, False
         self._mask, self._poll_s, self.batch_class = mask, poll_s, batch_class
+        self._looked = False  # for what killed processes left on the device
         self.sha256 = self._find_binary()
 
     def _find_binary(self) -> str:
@@ -144,6 +145,10 @@ class ToolOnDevice:
         if self.busy:
             raise BackendError("this backend is measuring already", hint="take all results of one call first")
         self._check_unchanged()
+        if not self._looked:
+            self._looked = True
+            with contextlib.suppress(DeviceError):  # the batch meets it too, and can do something about it
+                self._remove_orphans()
         for last_try in (False, True):
             run_id = f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
             batch = self.batch_class(self.device.transport, self._settings(), run_id=run_id)
@@ -172,7 +177,7 @@ class ToolOnDevice:
             self.tell(step.message)
 
     def _remove_orphans(self) -> bool:
-        """Remove runs of this machine and user whose process is gone: it was killed, and they hold the lock.
+        """Remove runs of this machine and user whose process is gone: they fill the device, or hold its lock.
 
         Returns:
             Whether there were any.

@@ -28,11 +28,13 @@ MAX_OUTPUT_BYTES = 4 * 2**20
 MAX_INPUT_BYTES = 256 * 2**20
 _FILE = "outputs.bin"
 _BEGIN, _END = b"dfmobile-outputs-begin", b"dfmobile-outputs-end"
+_NO_BASE64 = b"dfmobile-outputs-no-base64"
 # $1: where the tool writes its outputs; then the tool and its arguments. Its exit code stays.
 _SCRIPT = (
     'file=$1; shift; "$@"; code=$?; '
-    f'if [ -f "$file" ]; then printf "\\n%s\\n" {_BEGIN.decode()}; base64 < "$file"; '
-    f'printf "\\n%s\\n" {_END.decode()}; fi; exit $code'
+    'if [ -f "$file" ]; then if base64 </dev/null >/dev/null 2>&1; then '
+    f'printf "\\n%s\\n" {_BEGIN.decode()}; base64 < "$file"; printf "\\n%s\\n" {_END.decode()}; '
+    f'else printf "\\n%s\\n" {_NO_BASE64.decode()}; fi; fi; exit $code'
 )
 
 Inputs = Sequence[npt.NDArray[np.float32]]
@@ -94,15 +96,18 @@ def output_request(model_path: Path, inputs: Inputs | None, folder: Path) -> Out
     )
 
 
-def split_log(log: bytes) -> tuple[bytes, bytes | None]:
-    """Return a process's own log, and its outputs as the tool wrote them; None where none came.
+def split_log(log: bytes) -> tuple[bytes, bytes | str | None]:
+    """Return a process's own log, and its outputs as the tool wrote them.
+
+    Where they cannot be brought back, why; where the tool wrote none, None.
 
     Raises:
         BackendError: if they came back damaged.
     """
     text, marker, rest = log.rpartition(_BEGIN + b"\n")
     if not marker:
-        return log, None
+        text, marker, _ = log.rpartition(_NO_BASE64 + b"\n")
+        return (text, "the device has no base64, by which they come back") if marker else (log, None)
     encoded, end, _ = rest.partition(_END)
     try:
         outputs = base64.b64decode(b"".join(encoded.split()), validate=True)

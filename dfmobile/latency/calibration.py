@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dfmobile.errors import FileFormatError, InputError
 from dfmobile.latency.block_model import BlockModel, Physics, choose_scales
+from dfmobile.latency.build_command import build_command
 from dfmobile.latency.header import Text, damaged
 from dfmobile.latency.networks import MeasuredNetwork, stored_networks
 from dfmobile.latency.table import LatencyTable, TableEntry
@@ -63,7 +64,7 @@ class Calibration(BaseModel):
                 return list(build.keys)
         raise FileFormatError(
             f"{table.path} has a calibration of {self.space} at {self.width}x{self.height}, but no such build",
-            hint=f"dfmobile lut build --space {self.space} --input {self.width}x{self.height} -o {table.path}",
+            hint=build_command(table.header, table.path, f"--space {self.space} --input {self.width}x{self.height}"),
         )
 
 

@@ -17,6 +17,7 @@ from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.errors import InputError, MissingBlocksError
 from dfmobile.latency import model_rules  # noqa: F401  (registers its rules)
+from dfmobile.latency.build_command import build_command
 from dfmobile.latency.calibration import stored_calibrations
 from dfmobile.latency.rules import PredictionRule, open_rule
 from dfmobile.latency.table import LatencyTable
@@ -149,7 +150,7 @@ class Predictor:
             raise InputError(
                 f"{table.path} is a table of {table.header.granularity}s; networks are predicted from tables of blocks"
             )
-        self._path = table.path
+        self._path, self._header = table.path, table.header
         self._given = rule
         entries = table.entries()
         self._keys = frozenset(entry.key for entry in entries)
@@ -337,7 +338,10 @@ class Predictor:
         allowed = self._skipped if skipped == "infinite" else {}
         missing = [block for block in blocks if block.key not in self._keys and block.key not in allowed]
         if missing:
-            command = f"dfmobile lut build --space {space.name} --input {width}x{height} -o {quote(str(self._path))}"
+            known = space.name in registry.names("dfmobile.spaces")
+            depth = space.max_depth if known and space.max_depth != open_space(space.name).max_depth else None
+            target = f"--space {space.name} --input {width}x{height}"
+            command = build_command(self._header, self._path, target, max_depth=depth)
             raise self._missing(missing, width, height, command)
         keys = [block.key for block in blocks]
         return self._choose(keys, partial=True), [key for key in keys if key in allowed]
@@ -355,7 +359,7 @@ class Predictor:
 
     def _missing_in(self, network: Network) -> MissingBlocksError:
         missing = {block.key: block for block in network.blocks if block.key not in self._keys}
-        command = _build_command(network, self._spaces, self._path)
+        command = build_command(self._header, self._path, _build_target(network, self._spaces))
         return self._missing(list(missing.values()), network.width, network.height, command)
 
     def _missing(self, blocks: Sequence[PlacedBlock], width: int, height: int, command: str) -> MissingBlocksError:
@@ -384,11 +388,11 @@ class Predictor:
         return min((item.limit_ms for item in self._skipped.values()), default=math.inf)
 
 
-def _build_command(network: Network, preferred: Sequence[str], path: object) -> str:
-    """Return the command that adds a network's blocks to a table."""
+def _build_target(network: Network, preferred: Sequence[str]) -> str:
+    """Return what to build so that a network's blocks are measured, as options."""
     size = f"{network.width}x{network.height}"
     candidates = dict.fromkeys((*preferred, *registry.names("dfmobile.spaces")))
     for name in candidates:
         if name in registry.names("dfmobile.spaces") and network.architecture in open_space(name):
-            return f"dfmobile lut build --space {name} --input {size} -o {quote(str(path))}"
-    return f"dfmobile lut build --network {quote(network.architecture.text)} --input {size} -o {quote(str(path))}"
+            return f"--space {name} --input {size}"
+    return f"--network {quote(network.architecture.text)} --input {size}"

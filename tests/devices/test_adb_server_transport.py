@@ -97,6 +97,28 @@ def test_a_wrong_port(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
         AdbServerTransport.enumerate()
 
 
+@pytest.mark.parametrize(("port", "told"), [("x", "ANDROID_ADB_SERVER_PORT is 'x'"), ("", "")])
+def test_a_wrong_port_before_the_library_was_imported(port: str, told: str) -> None:
+    """Which reads the variable by itself, when it is imported."""
+    code = "from dfmobile.devices.device import list_devices; [print(item) for item in list_devices()]"
+    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": port}
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert told in shown.stdout
+    assert "ValueError" not in shown.stdout
+
+
+def test_a_phone_that_cannot_be_addressed_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ServerEntry("????????????", "no permissions", "")
+    monkeypatch.setattr("dfmobile.devices.transport.adb_server_link.list_entries", lambda: [entry])
+    (listed,) = AdbServerTransport.enumerate()
+    assert (listed.uri, listed.state) == ("adb:", "no permissions")
+    assert "udev rule" in listed.hint
+    with pytest.raises(InputError, match="the serial is missing") as caught:
+        open_device("adb:")
+    assert "no permissions" in caught.value.hint
+
+
 def test_lines_of_the_list() -> None:
     text = (
         "89KX0ABCD              device usb:1-1 product:crosshatch model:Pixel_3_XL device:crosshatch transport_id:1\n"

@@ -247,8 +247,9 @@ def test_affinity_and_spin_up(far: FarSide, tmp_path: Path) -> None:
 
 def test_a_mask_without_cores_is_refused(far: FarSide, tmp_path: Path) -> None:
     settings = settings_for(tmp_path, affinity_mask="f" + "0" * 15)
-    with pytest.raises(DeviceError, match="no such cores"):
+    with pytest.raises(DeviceError, match="no such cores") as caught:
         list(Batch(far, settings).run([script("one", "exit 0")]))
+    assert "--backend-option cluster=NAME" in caught.value.hint
     assert not (tmp_path / "far" / "lock").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -68,9 +69,36 @@ def test_a_run_that_begins_meanwhile_is_kept(local: FarSide, tmp_path: Path) -> 
             newer.mkdir()
 
     local.before = begin
-    assert [entry.removed for entry in clean_device(local, folder=f"{tmp_path}/far")] == [True]
+    assert [entry.removed for entry in clean_device(local, folder=f"{tmp_path}/far", stop=True)] == [True]
     assert newer.is_dir()
     assert (tmp_path / "far" / "store").is_dir()
+
+
+def test_the_store_of_a_command_between_two_runs_is_kept(local: FarSide, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/far"
+    (result,) = Batch(local, settings_for(tmp_path), run_id="first").run([script("a", "exit 0")])
+    assert result.exit_code == 0
+    assert clean_device(local, folder=folder) == []
+    assert list((tmp_path / "far" / "store").iterdir())
+    used = tmp_path / "far" / "store" / "used"
+    os.utime(used, (used.stat().st_atime, used.stat().st_mtime - 700))
+    assert clean_device(local, folder=folder) == []
+    assert not (tmp_path / "far").exists()
+    list(Batch(local, settings_for(tmp_path), run_id="second").run([script("a", "exit 0")]))
+    assert clean_device(local, folder=folder, stop=True) == []
+    assert not (tmp_path / "far").exists()
+
+
+@pytest.mark.parametrize("there", ["owner", ""])
+def test_the_age_of_a_run_that_never_started(local: FarSide, tmp_path: Path, there: str) -> None:
+    leave(local, tmp_path, "one")
+    run = tmp_path / "far" / "runs" / "two"
+    run.mkdir()
+    if there:
+        (run / there).write_text("me@here\n")
+    os.utime(run / there, (time.time() - 5000,) * 2)
+    (found,) = [found for found in runs_on_device(local, f"{tmp_path}/far") if found.run_id == "two"]
+    assert found.age_s == pytest.approx(5000, abs=100)
 
 
 def test_an_owner_that_would_write_to_the_terminal(local: FarSide, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from batch_far_sides import (
@@ -28,6 +29,7 @@ from test_batch import phone_tree
 
 from dfmobile.devices.batch import Batch, BatchDamagedError, BatchItem, BatchProgress, PhoneLockedError
 from dfmobile.devices.batch import connection as connection_module
+from dfmobile.devices.batch.manifest import ALONE_BYTES
 from dfmobile.devices.transport.base import AnotherDeviceError, CommandResult, ConnectionLostError, UnauthorizedError
 from dfmobile.devices.transport.local import LocalTransport
 from dfmobile.errors import DeviceError, InputError
@@ -235,6 +237,37 @@ def test_after_a_restart_the_rest_is_run(far: FarSide, tmp_path: Path) -> None:
     assert any("the device restarted" in entry.message for entry in told)
     assert ran(tmp_path)[0] == "0"
     assert ran(tmp_path).count("0") == 1
+
+
+def test_a_restart_with_a_large_file_still_to_send(local: FarSide, tmp_path: Path) -> None:
+    """It goes by itself into a folder that the restart's reset cleared."""
+    tree = phone_tree(tmp_path / "phone", {})
+    (tmp_path / "large").write_bytes(b"x" * (ALONE_BYTES + 1))
+    items = [
+        script("small", "exit 0"),
+        BatchItem("large", ("sh", "-c", "wc -c <large"), ((tmp_path / "large", "large"),)),
+    ]
+    settings = settings_for(tmp_path, system_root=str(tree))
+    batch = Batch(local, settings, run_id="large")
+    pushed = local.push
+    pushes = 0
+
+    def push(source: Path, target: str, **options: Any) -> Any:
+        nonlocal pushes
+        if "/files/" in target:
+            assert Path(target).parent.is_dir()  # the local transport makes it, a phone's does not
+            pushes += 1
+            if pushes == 1:
+                wait_for((tmp_path / "far/runs/large/results/small.done").exists)
+                restart(tmp_path, tree, "large", "44444444-dddd")
+                raise ConnectionLostError("the device restarts")
+        return pushed(source, target, **options)
+
+    local.push = push  # type: ignore[method-assign]
+    (result,) = [result for result in batch.run(items) if result.id == "large"]
+    assert int(result.log) == ALONE_BYTES + 1
+    assert batch.counters.reboots == 1
+    assert pushes == 2
 
 
 def test_a_restart_while_no_host_looks(local: FarSide, tmp_path: Path) -> None:

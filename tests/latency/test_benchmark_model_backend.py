@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from dfmobile.latency.backends.benchmark_model import BenchmarkModelBackend
 from dfmobile.latency.bench import bench_model
 from dfmobile.latency.benchmark_model_device import _host
 from dfmobile.latency.benchmark_model_options import longest_s, parse_options, protocol_flags
-from dfmobile.latency.benchmark_model_outputs import agreement, split_log
+from dfmobile.latency.benchmark_model_outputs import OutputRequest, agreement, split_log
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import PassResult, Protocol
@@ -399,6 +400,23 @@ def test_damaged_outputs_are_no_crash() -> None:
         split_log(b"dfmobile-outputs-begin\nA*A\n\ndfmobile-outputs-end\n")
 
 
+def test_a_device_without_base64_is_said_to_be_not_checked(tmp_path: Path, model: Path) -> None:
+    """The very script, in a shell that finds no such program."""
+    (tmp_path / "tools").mkdir()
+    request = OutputRequest((), ())
+    argv = request.wrapped((sys.executable, "-c", f"open({str(tmp_path / 'out')!r}, 'w').write('AAA'); print('log')"))
+    argv = tuple(part.replace("{item}/outputs.bin", str(tmp_path / "out")) for part in argv)
+    with_it = subprocess.run(argv, capture_output=True, check=True).stdout
+    assert split_log(with_it) == (b"log\n\n", b"AAA")
+    shell = str(shutil.which("sh"))
+    environment = {"PATH": str(tmp_path / "tools")}
+    without = subprocess.run((shell, *argv[1:]), capture_output=True, check=True, env=environment).stdout
+    assert split_log(without)[0] == b"log\n\n"
+    assert "no base64" in str(split_log(without)[1])
+    result = one(double(tmp_path, logs.NEW + without.decode().removeprefix("log\n")), model)
+    assert result.extra["outputs"] == "outputs not checked: the device has no base64, by which they come back"
+
+
 def test_jobs_are_sent_in_bounded_batches(tmp_path: Path, model: Path) -> None:
     backend = double(tmp_path, logs.NEW, outputs="none")
     jobs = [MeasureJob(str(number), model, QUICK) for number in range(module.MAX_JOBS + 1)]
@@ -529,10 +547,29 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
     said: list[str] = []
     backend.tell = said.append
     assert one(backend, model).hot_ms
+    assert removed == [f"bm-{_host()}-{dead}-aa"]
+    assert "is gone" in said[0]
+    # One whose process is killed after we looked.
+    removed.clear()
+    LockedBatch.held.append(f"bm-{_host()}-{dead}-aa")
+    assert one(backend, model).hot_ms
     assert removed[0] not in LockedBatch.held  # what was sent before the lock was seen
     assert str(removed[0]).startswith(f"bm-{_host()}-{os.getpid()}-")
     assert removed[1:] == [f"bm-{_host()}-{dead}-aa"]
-    assert "is gone" in said[0]
+
+
+def test_what_a_killed_build_left_finished_is_removed_by_the_next(tmp_path: Path, model: Path) -> None:
+    folder = f"{tmp_path}/dfmobile"
+    dead = 2**22 - 3
+    transport = open_device("local").transport
+    for run_id in (f"bm-{_host()}-{dead}-aa", f"bm-{_host()}-1-bb", "other"):
+        next(Batch(transport, BatchSettings(poll_s=0.02), run_id=run_id).run([BatchItem("a", ("true",))]))
+    backend = open_quick(tmp_path, outputs="none")
+    said: list[str] = []
+    backend.tell = said.append
+    assert backend.identity()
+    assert sorted(path.name for path in Path(folder, "runs").iterdir()) == sorted((f"bm-{_host()}-1-bb", "other"))
+    assert any(f"bm-{_host()}-{dead}-aa" in line and "is gone" in line for line in said)
 
 
 # What is claimed of aggregates

@@ -15,6 +15,7 @@ from dfmobile.architecture import build, resolve
 from dfmobile.architecture.spaces import open_space
 from dfmobile.devices.device import open_device
 from dfmobile.errors import InputError, MissingBlocksError, PluginError
+from dfmobile.latency.build_command import build_command
 from dfmobile.latency.builder import build_table
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.measurement import Protocol
@@ -116,7 +117,45 @@ def test_a_missing_block_is_named_with_the_command_that_adds_it(tmp_path: Path) 
         assert block.digest in str(caught.value)
         assert block.kind in str(caught.value)
     command = shlex.split(caught.value.hint.removeprefix("add: "))
-    assert command == ["dfmobile", "lut", "build", "--space", "df-mini", "--input", "32x32", "-o", str(path)]
+    words = ["dfmobile", "lut", "build", "--space", "df-mini", "--input", "32x32", "--backend", KnownBackend.name]
+    assert command == [*words, "-o", str(path)]
+
+
+def test_the_command_names_what_the_tables_header_tells(tmp_path: Path) -> None:
+    build_mini(tmp_path / "t.sqlite")
+    with LatencyTable.open(tmp_path / "t.sqlite") as table:
+        header = table.header
+    told = header.model_copy(
+        update={
+            "device": "adb:S 1",
+            "backend": "benchmark_model",
+            "threads": 4,
+            "precision": "int8",
+            "affinity": "f0",
+            "device_profile": {"clusters": [{"name": "big cores", "affinity_mask": "f0"}]},
+            "flags": {"processor": "gpu", "flags": "--x", "allow_partial": True, "task_profile": None},
+        }
+    )
+    command = build_command(told, "a table.sqlite", "--space df-mini --input 32x32", max_depth=2)
+    assert shlex.split(command) == [
+        *("dfmobile", "lut", "build", "--space", "df-mini", "--input", "32x32", "--device", "adb:S 1"),
+        *("--backend", "benchmark_model", "--threads", "4", "--precision", "int8", "--max-depth", "2"),
+        *("--backend-option", "binary=…", "--backend-option", "processor=gpu"),
+        *("--backend-option", "cluster=big cores", "--backend-option", "allow-partial=true"),
+        *("--backend-option", "task-profile=none", "-o", "a table.sqlite"),
+    ]
+    unknown = header.model_copy(update={"backend": "of a plugin", "device": "local"})
+    assert "--backend 'of a plugin' -o" in build_command(unknown, "t", "--space df-mini --input 32x32")
+
+
+def test_a_space_of_another_depth_is_named_with_its_depth(tmp_path: Path) -> None:
+    build_mini(tmp_path / "t.sqlite")
+    with LatencyTable.open(tmp_path / "t.sqlite") as table:
+        predictor = Predictor(table)
+    space = open_space("df-mini", 1)
+    with pytest.raises(MissingBlocksError) as caught:
+        predictor.predict_rows(space, space.rows()[:1], 64, 64)
+    assert "--max-depth 1" in caught.value.hint
 
 
 def test_at_another_input_size_every_block_is_missing(predictor: Predictor) -> None:

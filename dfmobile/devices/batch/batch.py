@@ -353,7 +353,7 @@ class Batch:
         said = poll.state.removeprefix("failed ") if poll.state.startswith("failed ") else self._driver.log_tail()
         error = DeviceError(
             f"the driver on the device ends again and again without a result{': ' if said else ''}{said}",
-            hint=f"what is done is kept; the run is {self.run_id}",
+            hint=self._driver.hint_of(said) or f"what is done is kept; the run is {self.run_id}",
         )
         return self._driver.diagnose(error)
 

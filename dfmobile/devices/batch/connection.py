@@ -87,8 +87,8 @@ class Connection:
                 if time.monotonic() + pause_s > deadline:
                     raise ConnectionLostError(
                         f"the connection to {uri} did not come back in {self._limit_s:.0f} s: {again}",
-                        hint="the device goes on by itself: connect it and run the same command again "
-                        f"(run {self._run_id})",
+                        hint="connect it and run the same command again; what the device still does is the run "
+                        f"{self._run_id} (dfmobile devices clean --device {uri} ends it)",
                     ) from error
                 if pause_s >= _TELL_FROM_S and str(again) != told:
                     told = str(again)  # perhaps there is something to do: a key to accept, a server to start

@@ -198,8 +198,10 @@ runs() {
         while read -r _; do
             total=$((total + 1))
         done 2>/dev/null <list
-        # By the clock, since a run may be older than this boot.
-        age=$(($(date +%s) - $(stat -c %Y pid 2>/dev/null || date +%s)))
+        # By the clock, since a run may be older than this boot. One that never started has no pid, one that never got
+        # its plan no owner.
+        began=$(stat -c %Y pid 2>/dev/null || stat -c %Y owner 2>/dev/null || stat -c %Y . 2>/dev/null || date +%s)
+        age=$(($(date +%s) - began))
         echo "run ${folder##*/} $alive $age $done_count $total ${state%% *} $owner"
     done
     echo end
@@ -238,7 +240,9 @@ work)
 poll) poll "$@" ;;
 unpack) unpack "$@" ;;
 have) have ;;
-reset) cd "$run" && rm -rf items files incoming complete ;; # after a crash of the device: what is sent may be damaged
+reset) # after a crash of the device: what is sent may be damaged
+    cd "$run" && rm -rf items files incoming complete && mkdir -p items files results
+    ;;
 forget) cd "$run" && rm -f "results/$1.done" "results/$1.tries" ;; # a damaged result
 stop) stop "$@" ;;
 remove) remove ;;

@@ -9,6 +9,8 @@ from dfmobile.devices.batch.remote import RemoteDriver
 from dfmobile.devices.transport.base import Transport
 from dfmobile.errors import DeviceError, InputError
 
+_UNUSED_S = 600  # longer than a build needs from one batch to the next
+
 
 @dataclass(frozen=True)
 class Cleaned:
@@ -32,7 +34,7 @@ def runs_on_device(transport: Transport, folder: str | None = None) -> list[RunO
     driver = RemoteDriver(transport, "none", folder)
     if transport.stat(driver.base) is None:
         return []
-    driver.prepare()
+    driver.prepare(only_look=True)
     return driver.runs()
 
 
@@ -46,10 +48,13 @@ def clean_device(
 ) -> list[Cleaned]:
     """Remove runs from a device; where none is left, the stored programs and the lock too.
 
+    The stored programs stay where a run was begun or ended in the last ten minutes, unless ``stop``: the command that
+    did so may be between two runs.
+
     Args:
         transport: to the device.
         run_id: only this run; None: all.
-        stop: also those that run; they are stopped.
+        stop: also those that run; they are stopped. And the stored programs, however new.
         dry_run: only look.
         folder: as in ``BatchSettings``.
 
@@ -76,5 +81,5 @@ def clean_device(
             RemoteDriver(transport, run.run_id, folder).remove()
         cleaned.append(Cleaned(run, removed))
     if run_id is None and not dry_run and all(entry.removed for entry in cleaned):
-        RemoteDriver(transport, "none", folder).remove_all()
+        RemoteDriver(transport, "none", folder).remove_all(0 if stop else _UNUSED_S)
     return cleaned

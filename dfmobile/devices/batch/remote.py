@@ -38,13 +38,15 @@ _RUN = re.compile(
 )
 _LOCKED = re.compile(r"locked ([0-9]{1,10}) (\S{1,64}) (unknown|-?[0-9]{1,12}) (.{0,200})")
 
-# Everything that is asked before the driver is there. $1: the folder; then names that the store should have.
+# Everything that is asked before the driver is there. $1: the folder; $2: whether to note that a run uses the store;
+# then names that the store should have.
 _PREPARE = """
 # Others may write beside it: what they put there is not followed.
 [ ! -L "$1" ] || { echo "$1 is a link" >&2; exit 1; }
 [ -d "$1" ] || mkdir -p "$1" || exit 1
 [ -O "$1" ] || { echo "$1 belongs to another user" >&2; exit 1; }
 chmod 700 "$1"; mkdir -p "$1/store" "$1/runs" || exit 1
+[ "$2" = look ] || : >"$1/store/used" || exit 1
 cd "$1/store" || exit 1
 for program in tar mv ln sleep date; do
   command -v "$program" >/dev/null || { echo "the device has no $program" >&2; exit 1; }
@@ -52,11 +54,16 @@ done
 for program in cksum sha256sum; do
   "$program" </dev/null >/dev/null 2>&1 || { echo "the device has no $program" >&2; exit 1; }
 done
-shift
+shift 2
 for name; do [ ! -f "$name" ] || sha256sum "$name"; done
 """
-# rmdir takes an empty folder only, so no run that came meanwhile is removed.
-_REMOVE_ALL = 'rmdir "$1/runs" && rm -rf "$1"'
+# $1: the folder; $2: seconds: used since, a command may be between two runs, and nothing is removed. rmdir takes an
+# empty folder only, so no run that came meanwhile is removed.
+_REMOVE_ALL = """
+used=$(stat -c %Y "$1/store/used" 2>/dev/null) || used=0
+[ $(($(date +%s) - used)) -ge "$2" ] || exit 0
+rmdir "$1/runs" && rm -rf "$1"
+"""
 # $1: the folder; $2: a name that nobody can guess, since others may write there.
 _DIAGNOSE = """
 cd "$1" 2>/dev/null || cd "${1%/*}" || exit 0
@@ -111,8 +118,15 @@ class RemoteDriver:
         self._script = driver_script()
         self._path = f"{self.base}/store/{hashlib.sha256(self._script).hexdigest()}"
 
-    def prepare(self, shared: Sequence[Path] = (), on_progress: OnProgress | None = None) -> None:
+    def prepare(
+        self, shared: Sequence[Path] = (), on_progress: OnProgress | None = None, *, only_look: bool = False
+    ) -> None:
         """Make the folders; bring the driver and the shared files into the store where they are not there whole.
+
+        Args:
+            shared: files of this machine.
+            on_progress: told of transfers.
+            only_look: for no run: this is no use of the store, see ``remove_all``.
 
         Raises:
             DeviceError: if the device lacks a program that the driver needs, or has no space.
@@ -124,7 +138,9 @@ class RemoteDriver:
         names = [name, *wanted]
         for start in range(0, len(names), 16):
             chunk = names[start : start + 16]
-            result = self.transport.run(["sh", "-c", _PREPARE, "sh", self.base, *chunk], timeout_s=_UNPACK_S)
+            result = self.transport.run(
+                ["sh", "-c", _PREPARE, "sh", self.base, "look" if only_look else "use", *chunk], timeout_s=_UNPACK_S
+            )
             hint = ""
             if b"another user" in result.stderr:
                 hint = "remove it as its owner, or restart the device's adbd as that user"
@@ -242,10 +258,14 @@ class RemoteDriver:
         """Stop the driver and remove the run, and the lock if it is this run's."""
         self._ask("remove").check("removing the run from the device")
 
-    def remove_all(self) -> None:
-        """Remove the folder with all that is stored, if it holds no run: another host may begin just now."""
+    def remove_all(self, unused_s: int = 0) -> None:
+        """Remove the folder with all that is stored, if it holds no run: another host may begin just now.
+
+        Args:
+            unused_s: only if no run used it for this long.
+        """
         with contextlib.suppress(DeviceError):
-            self.transport.run(["sh", "-c", _REMOVE_ALL, "sh", self.base], timeout_s=_REQUEST_S)
+            self.transport.run(["sh", "-c", _REMOVE_ALL, "sh", self.base, str(unused_s)], timeout_s=_REQUEST_S)
 
     def runs(self) -> list[RunOnDevice]:
         """Return the runs that the device holds, oldest first.
@@ -290,6 +310,15 @@ class RemoteDriver:
                 )
         return error
 
+    def hint_of(self, words: str) -> str:
+        """Return what to do about the driver's reason to end; empty where that is not known."""
+        if not words.startswith("taskset "):
+            return ""
+        return (
+            f"dfmobile profile --device {self.transport.uri} shows its cores: name some that are there, "
+            "--backend-option cluster=NAME, or do not pin, cluster=none"
+        )
+
     def log_tail(self) -> str:
         """Return the last words of the driver, for an error's message."""
         with contextlib.suppress(DeviceError):
@@ -319,9 +348,7 @@ class RemoteDriver:
     def _refuse(self, request: str, result: CommandResult) -> NoReturn:
         said = result.text.removeprefix("error ").splitlines()
         words = " ".join((said[0] if said else "no answer").split())[:300]
-        hint = "run the command again; if it happens again, restart the device"
-        if words.startswith("taskset "):
-            hint = f"dfmobile profile --device {self.transport.uri} shows its cores: name others, or cluster=none"
+        hint = self.hint_of(words) or "run the command again; if it happens again, restart the device"
         raise DeviceError(f"{request} of the batch run {self.run_id} failed on the device: {words}", hint)
 
 

@@ -6,11 +6,12 @@ runs, the user is told how to start it.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, ClassVar
 
 from dfmobile.devices.transport.adb_base import AdbTransport
-from dfmobile.devices.transport.adb_states import PASSING, READY, state_hint, state_name
+from dfmobile.devices.transport.adb_states import PASSING, READY, server_port, state_hint, state_name
 from dfmobile.devices.transport.adb_stream import AdbLink
 from dfmobile.devices.transport.base import DeviceListing, UnauthorizedError
 from dfmobile.devices.uri import DeviceURI, parse_device
@@ -48,11 +49,11 @@ class AdbServerTransport(AdbTransport):
         found = []
         for entry in _server_entries():
             try:
-                uri = parse_device(f"adb:{entry.serial}")
+                text = parse_device(f"adb:{entry.serial}").text
             except DfmobileError:
-                continue  # a serial that no URI can hold, e.g. of question marks: it cannot be opened either
+                text = "adb:"  # of question marks, where the server may not read it: nothing to address it by
             hint = state_hint(entry.state, entry.serial)
-            found.append(DeviceListing(uri.text, state_name(entry.state), entry.description, hint))
+            found.append(DeviceListing(text, state_name(entry.state), entry.description, hint))
         return found
 
     def _connect(self) -> AdbLink:
@@ -76,6 +77,9 @@ class AdbServerTransport(AdbTransport):
 
 
 def _server_entries() -> list[ServerEntry]:
+    if not os.environ.get("ANDROID_ADB_SERVER_PORT", "unset"):
+        del os.environ["ANDROID_ADB_SERVER_PORT"]  # empty is unset for adb; the library would fail at it
+    server_port()  # before the library reads it, which does so when it is imported
     import_extra("adbutils", "adb", "the adb server")
     from dfmobile.devices.transport.adb_server_link import list_entries
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from adbutils import AdbClient, AdbConnection, AdbError
 
+from dfmobile.devices.transport.adb_states import server_port
 from dfmobile.devices.transport.adb_stream import GONE_HINT, AdbLink, AdbStream
 from dfmobile.devices.transport.base import ConnectionLostError
 from dfmobile.errors import DeviceError, InputError
 
-DEFAULT_PORT = 5037
 _CONNECT_S = 5.0
 _REQUEST_LIMIT_BYTES = 0xFFFF  # four hexadecimal digits
 _OLD_LIMIT_BYTES = 4096  # a daemon without shell,v2 takes no longer message
@@ -75,10 +75,7 @@ class _Client(AdbClient):  # type: ignore[misc]
 
 
 def _client() -> _Client:
-    port = os.environ.get("ANDROID_ADB_SERVER_PORT", "") or str(DEFAULT_PORT)
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise InputError(f"ANDROID_ADB_SERVER_PORT is {port[:40]!r}", hint="it must be a number from 1 to 65535")
-    return _Client(os.environ.get("ANDROID_ADB_SERVER_HOST", "") or "127.0.0.1", int(port))
+    return _Client(os.environ.get("ANDROID_ADB_SERVER_HOST", "") or "127.0.0.1", server_port())
 
 
 def _ask(client: _Client, request: str) -> str:

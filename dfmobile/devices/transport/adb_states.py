@@ -1,6 +1,12 @@
-"""The states in which ``adb devices`` shows a phone, and what to do about each. Pure text."""
+"""The states in which ``adb devices`` shows a phone, and what to do about each; and the port of its server."""
 
 from __future__ import annotations
+
+import os
+
+from dfmobile.errors import InputError
+
+DEFAULT_PORT = 5037
 
 READY = "ready"
 PASSING = ("offline", "connecting", "authorizing")  # that a phone may be in for a moment
@@ -22,6 +28,18 @@ _HINTS = {
     "detached": "give the phone back to the adb server: adb attach",
     "host": "this is a computer's adb server, no phone: use adb:SERIAL",
 }
+
+
+def server_port() -> int:
+    """Return the port of the adb server: that of ``ANDROID_ADB_SERVER_PORT``, else 5037.
+
+    Raises:
+        InputError: if the variable holds no port.
+    """
+    port = os.environ.get("ANDROID_ADB_SERVER_PORT", "") or str(DEFAULT_PORT)
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise InputError(f"ANDROID_ADB_SERVER_PORT is {port[:40]!r}", hint="it must be a number from 1 to 65535")
+    return int(port)
 
 
 def state_name(state: str) -> str:

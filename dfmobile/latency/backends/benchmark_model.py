@@ -169,7 +169,7 @@ class BenchmarkModelBackend(Backend):
         with _named(model_path):
             log, content = split_log(result.log)
             read_log(model_path, result, log, self._options)
-            return None if content is None else read_outputs(model_path, content)
+            return read_outputs(model_path, content) if isinstance(content, bytes) else None
 
     def _chosen_cluster(self) -> Any:
         profile, wanted = self.device.profile, self._options.cluster
@@ -274,8 +274,9 @@ class BenchmarkModelBackend(Backend):
         refuse_partial(path, log, self._options, self.precision)
         cores = None if self._cluster is None else list(self._cluster.cores)
         measured = measurement(log, result, entry.job.protocol, entry.flags, cores)
-        said = f"outputs not checked: {entry.unchecked}" if entry.unchecked else ""
-        if content is not None:
+        unchecked = content if isinstance(content, str) else entry.unchecked
+        said = f"outputs not checked: {unchecked}" if unchecked else ""
+        if isinstance(content, bytes):
             with _named(path):
                 found = read_outputs(path, content)
             said = agreement(path, found, self.precision)
