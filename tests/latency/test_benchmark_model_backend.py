@@ -559,9 +559,9 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
 
 
 def test_what_a_killed_build_left_finished_is_removed_by_the_next(tmp_path: Path, model: Path) -> None:
-    folder = f"{tmp_path}/dfmobile"
     dead = 2**22 - 3
     transport = open_device("local").transport
+    folder = f"{transport.scratch_root}/{transport.scratch_name}"
     for run_id in (f"bm-{_host()}-{dead}-aa", f"bm-{_host()}-1-bb", "other"):
         next(Batch(transport, BatchSettings(poll_s=0.02), run_id=run_id).run([BatchItem("a", ("true",))]))
     backend = open_quick(tmp_path, outputs="none")
