@@ -89,7 +89,8 @@ def bench(
         typer.echo(f"the backend gives aggregates only, no samples: p5 and p95 are not known; clock {clock}")
     else:
         typer.echo(f"p5 {statistics.p5_ms:.4f} ms, p95 {statistics.p95_ms:.4f} ms; clock {clock}")
-    typer.echo(f"ready after {result.init_ms:.1f} ms")
+    if result.init_ms is not None:
+        typer.echo(f"ready after {result.init_ms:.1f} ms")
     for remark in result.remarks:
         typer.echo(remark)
     if result.peak_memory_bytes is not None:

@@ -34,7 +34,7 @@ class BenchResult:
         model: path.
         statistics: of all passes.
         samples_ms: every hot run, in the order of measuring; empty where the backend gives aggregates only.
-        init_ms: median over the passes: making the interpreter ready.
+        init_ms: median over the passes: making the interpreter ready; None where the backend cannot tell.
         peak_memory_bytes: None where the backend cannot tell.
         backend: registered name.
         device: URI.
@@ -44,7 +44,7 @@ class BenchResult:
     model: str
     statistics: LatencyStatistics
     samples_ms: list[float]
-    init_ms: float
+    init_ms: float | None
     peak_memory_bytes: int | None
     backend: str
     device: str
@@ -138,13 +138,14 @@ def bench_models(
     for number, path in enumerate(paths):
         passes = [results[job.id] for job, which in zip(jobs, order, strict=True) if which == number]
         memory = [item.peak_memory_bytes for item in passes if item.peak_memory_bytes is not None]
+        ready = [item.init_ms for item in passes if item.init_ms is not None]
         evidence = [_evidence(item) for item in passes]
         found.append(
             BenchResult(
                 model=str(path),
                 statistics=summarise_results(passes),
                 samples_ms=[sample for item in passes if not item.aggregate for sample in item.hot_ms],
-                init_ms=float(np.median([item.init_ms for item in passes])),
+                init_ms=float(np.median(ready)) if ready else None,
                 peak_memory_bytes=max(memory, default=None),
                 backend=backend.name,
                 device=str(device.uri),

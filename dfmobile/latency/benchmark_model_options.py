@@ -180,10 +180,8 @@ def protocol_flags(options: BenchmarkOptions, protocol: Protocol) -> list[str]:
     up by time alone, at least ``warm_up_secs``. ``max_secs`` ends warm-up and timing each; a model that is only asked
     whether it is above ``stop_above_ms`` is cut as soon as the answer is certain.
     """
-    warm_up_s = max(options.warm_up_secs, protocol.warm_up_ms / 1000)
-    hot_s = protocol.hot_budget_ms / 1000
+    warm_up_s, hot_s, max_secs = _seconds(options, protocol)
     runs = min(protocol.min_runs, protocol.runs)
-    max_secs = max(MAX_SECS, 2 * hot_s, 2 * warm_up_s)
     if protocol.stop_above_ms is not None:
         max_secs = min(max_secs, max(warm_up_s, hot_s, (runs + 1) * protocol.stop_above_ms / 1000))
     return [
@@ -197,7 +195,14 @@ def protocol_flags(options: BenchmarkOptions, protocol: Protocol) -> list[str]:
 
 def longest_s(protocol: Protocol, options: BenchmarkOptions) -> float:
     """Return after how many seconds a model's process has certainly gone astray."""
-    return 2 * max(MAX_SECS, options.warm_up_secs, 2 * protocol.hot_budget_ms / 1000) + 300
+    return 2 * _seconds(options, protocol)[2] + 300
+
+
+def _seconds(options: BenchmarkOptions, protocol: Protocol) -> tuple[float, float, float]:
+    """Return how long to warm up and to time at least, and each of them at most."""
+    warm_up_s = max(options.warm_up_secs, protocol.warm_up_ms / 1000)
+    hot_s = protocol.hot_budget_ms / 1000
+    return warm_up_s, hot_s, max(MAX_SECS, 2 * hot_s, 2 * warm_up_s)
 
 
 def _text(seconds: float) -> str:

@@ -127,7 +127,7 @@ def measurement(
         warm_up_ms=[_positive(fastest if stopped else first)],
         warm_up_runs=warm_up_runs,
         steady=True,  # warmed up by time; the tool does not tell more
-        init_ms=min(log.init_ms or 0.0, MAX_SAMPLE_MS),
+        init_ms=None if log.init_ms is None else min(log.init_ms, MAX_SAMPLE_MS),
         kernel_ms=kernel_ms,
         kernel_wall_ms=kernel_ms,
         cpu_wall_ratio=None,

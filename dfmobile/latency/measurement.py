@@ -119,7 +119,7 @@ class PassResult:
         warm_up_ms: the warm-up's runs: the first ones only, where it had more than 32.
         warm_up_runs: how many there were.
         steady: the warm-up ended steady, not by its time limit.
-        init_ms: making the interpreter ready to run, wall clock.
+        init_ms: making the interpreter ready to run, wall clock; None where the backend cannot tell.
         kernel_ms: all runs together, warm-up and cold included, by ``clock``.
         kernel_wall_ms: the same runs by the wall clock.
         cpu_wall_ratio: CPU time over wall time of the hot runs; about 1 (threads: up to their number) undisturbed.
@@ -138,7 +138,7 @@ class PassResult:
     warm_up_ms: list[float]
     warm_up_runs: int
     steady: bool
-    init_ms: float
+    init_ms: float | None
     kernel_ms: float
     kernel_wall_ms: float
     cpu_wall_ratio: float | None
@@ -228,7 +228,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "warm_up_ms": _is_times,
     "warm_up_runs": is_count,
     "steady": lambda value: isinstance(value, bool),
-    "init_ms": _is_total,
+    "init_ms": lambda value: value is None or _is_total(value),
     "kernel_ms": _is_total,
     "kernel_wall_ms": _is_total,
     "cpu_wall_ratio": lambda value: value is None or _is_total(value),

@@ -140,7 +140,7 @@ def _recorded_pass(rows: Sequence[RecordedRow]) -> dict[str, Any]:
         warm_up_ms=[],
         warm_up_runs=0,
         steady=False,
-        init_ms=0.0,
+        init_ms=None,
         kernel_ms=sum(times),
         kernel_wall_ms=sum(times),
         cpu_wall_ratio=None,

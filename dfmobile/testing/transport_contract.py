@@ -206,6 +206,11 @@ class TransportContract:
             transport.pull(f"{folder}/absent", target)
         with pytest.raises(DeviceError):
             transport.pull(folder, target)
+        (tmp_path / "large").write_bytes(bytes(1001))
+        transport.push(tmp_path / "large", f"{folder}/large")
+        (tmp_path / "large").unlink()
+        with pytest.raises(DeviceError, match="1001 bytes, more than the 1000"):
+            transport.pull(f"{folder}/large", target, limit_bytes=1000)
         assert target.read_text() == "older"
         assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 

@@ -18,7 +18,13 @@ from adb_servers import adb_server, ask
 from dfmobile.devices.device import open_device
 from dfmobile.devices.transport.adb_server import AdbServerTransport
 from dfmobile.devices.transport.adb_tcp import AdbTcpTransport
-from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostError, TransferError, Transport
+from dfmobile.devices.transport.base import (
+    AnotherDeviceError,
+    CommandTimeoutError,
+    ConnectionLostError,
+    TransferError,
+    Transport,
+)
 from dfmobile.devices.uri import parse_device
 from dfmobile.errors import DeviceError
 from dfmobile.testing.transport_contract import TransportContract
@@ -153,6 +159,23 @@ def test_a_connection_that_breaks_in_a_transfer(
         with contextlib.suppress(ConnectionLostError):
             transport.pull(target, tmp_path / "kept")
         assert (tmp_path / "kept").read_bytes() in (b"older", source.read_bytes())
+
+
+def test_another_phone_at_the_same_address_is_noticed(tmp_path: Path, key: Path) -> None:
+    """As when a router gives an address to another phone: even one of the same model, with the same system."""
+    with contextlib.ExitStack() as stack:
+        phones = [
+            stack.enter_context(VirtualPhone(tmp_path / name, properties={"ro.serialno": name})) for name in ("a", "b")
+        ]
+        transport = stack.enter_context(by_tcp(phones[0], key))
+        transport.reconnect()
+        monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
+        monkeypatch.setattr(transport, "uri", parse_device(f"adb+tcp:127.0.0.1:{phones[1].port}"))
+        for _ in range(2):
+            with pytest.raises(AnotherDeviceError, match="another device than before"):
+                transport.reconnect()
+            with pytest.raises(ConnectionLostError):
+                transport.run(["true"], timeout_s=LIMIT_S)
 
 
 @pytest.mark.parametrize("mode", ["modern", "old"])

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from dfmobile.cli.main import app
 from dfmobile.devices.batch import Batch, clean_device, runs_on_device
+from dfmobile.devices.batch.remote import RemoteDriver
+from dfmobile.devices.transport.base import Transport
 from dfmobile.devices.transport.local import LocalTransport
 from dfmobile.errors import InputError
 
@@ -105,9 +107,22 @@ def test_an_owner_that_would_write_to_the_terminal(local: FarSide, tmp_path: Pat
     assert [run.owner for run in runs_on_device(local, f"{tmp_path}/far")] == ["me[2J@here"]
 
 
+def test_users_of_one_machine_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalTransport, "scratch_root", f"{tmp_path}/")
+    folders = []
+    for user in (1000, 1001):
+        monkeypatch.setattr(os, "getuid", lambda user=user: user)
+        folders.append(RemoteDriver(LocalTransport(), "none").base)
+    assert folders == [f"{tmp_path}/dfmobile-1000", f"{tmp_path}/dfmobile-1001"]
+    assert RemoteDriver(LocalTransport(), "none", "/elsewhere/").base == "/elsewhere"
+    # A phone's shell is one user, whoever is at the other end.
+    monkeypatch.setattr(LocalTransport, "scratch_name", Transport.scratch_name)
+    assert RemoteDriver(LocalTransport(), "none").base == f"{tmp_path}/dfmobile"
+
+
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalTransport, "scratch_root", str(tmp_path))
-    settings = settings_for(tmp_path, folder=f"{tmp_path}/dfmobile")
+    settings = settings_for(tmp_path, folder=f"{tmp_path}/dfmobile-{os.getuid()}")
     next(Batch(LocalTransport(), settings, run_id="left").run([script("a", "exit 0"), script("b", "sleep 60")]))
     runner = CliRunner()
     shown = runner.invoke(app, ["devices", "clean", "--device", "local", "--json"])

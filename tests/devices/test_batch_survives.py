@@ -30,7 +30,7 @@ from test_batch import phone_tree
 from dfmobile.devices.batch import Batch, BatchDamagedError, BatchItem, BatchProgress, PhoneLockedError
 from dfmobile.devices.batch import connection as connection_module
 from dfmobile.devices.batch.manifest import ALONE_BYTES
-from dfmobile.devices.transport.base import CommandResult, ConnectionLostError
+from dfmobile.devices.transport.base import AnotherDeviceError, CommandResult, ConnectionLostError, UnauthorizedError
 from dfmobile.devices.transport.local import LocalTransport
 from dfmobile.errors import DeviceError, InputError
 
@@ -484,6 +484,46 @@ def test_read_only_storage(local: FarSide, tmp_path: Path, small_disk: Path) -> 
             list(Batch(local, settings_for(tmp_path)).run([script("one", "exit 0")]))
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "most_s"), [(AnotherDeviceError("another"), 0.0), (UnauthorizedError("unauthorized"), 75.0)]
+)
+def test_what_does_not_pass_by_itself_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, error: DeviceError, most_s: float
+) -> None:
+    class Refusing(LocalTransport):
+        def reconnect(self) -> None:
+            raise error
+
+    now_s = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        now_s[0] += seconds
+
+    monkeypatch.setattr(connection_module, "time", SimpleNamespace(monotonic=lambda: now_s[0], sleep=sleep))
+    with pytest.raises(type(error)) as caught:
+        connection_module.Connection(Refusing(), 300.0, lambda text: None, "x").recover(DeviceError("lost"))
+    assert caught.value is error
+    assert now_s[0] - 1000.0 <= most_s
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_transport_that_was_closed_is_not_opened_again(when: str) -> None:
+    class Closing(LocalTransport):
+        tries = 0
+
+        def reconnect(self) -> None:
+            Closing.tries += 1
+            self.close()
+            raise DeviceError("closed meanwhile")
+
+    transport = Closing()
+    if when == "before":
+        transport.close()
+    with pytest.raises(DeviceError, match="lost" if when == "before" else "closed meanwhile"):
+        connection_module.Connection(transport, 300.0, lambda text: None, "x").recover(DeviceError("lost"))
+    assert Closing.tries == (when == "meanwhile")
 
 
 def test_why_a_connection_does_not_come_back_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

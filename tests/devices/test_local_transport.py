@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from dfmobile.devices.transport.base import TransferError, Transport
+from dfmobile.devices.transport.base import CommandResult, FileStat, TransferError, Transport
 from dfmobile.devices.transport.local import LocalTransport
 from dfmobile.devices.transport.process import run_process
 from dfmobile.errors import DeviceError, InputError
@@ -91,7 +93,7 @@ def test_damage_on_the_way_is_seen_and_nothing_is_left(tmp_path: Path) -> None:
         def _send(self, source: Path, target: str, mode: int, on_progress: object) -> None:
             Path(target).write_bytes(source.read_bytes()[:-1] + b"?")
 
-        def _receive(self, source: str, target: Path, on_progress: object) -> None:
+        def _receive(self, source: str, target: Path, limit_bytes: int, on_progress: object) -> None:
             target.write_bytes(Path(source).read_bytes() + b"?")
 
     (tmp_path / "file").write_text("content")
@@ -102,6 +104,31 @@ def test_damage_on_the_way_is_seen_and_nothing_is_left(tmp_path: Path) -> None:
         Damaging().pull(f"{tmp_path}/file", tmp_path / "back")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "file"]
     assert (tmp_path / "back").read_text() == "older"
+
+
+def test_a_file_that_brings_more_than_it_said_is_not_taken(tmp_path: Path) -> None:
+    class Lying(LocalTransport):
+        def stat(self, path: str) -> FileStat | None:
+            there = super().stat(path)
+            return there and dataclasses.replace(there, size_bytes=10)
+
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    with pytest.raises(TransferError, match="grew"):
+        Lying().pull(f"{tmp_path}/file", tmp_path / "back")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("size", "limit_s"), [(0, 60.0), (10**9, 260.0), (2**63, 3600.0)])
+def test_hashing_a_large_file_may_take_longer(size: int, limit_s: float) -> None:
+    class Noting(LocalTransport):
+        times: ClassVar[list[float]] = []
+
+        def run(self, argv: Sequence[str], *, timeout_s: float, **options: Any) -> CommandResult:
+            self.times.append(timeout_s)
+            return CommandResult(tuple(argv), 0, b"0" * 64 + b"  file\n", b"", 1.0)
+
+    assert Transport.sha256(Noting(), "/file", size) == "0" * 64
+    assert Noting.times == [limit_s]
 
 
 def test_lost_bytes_are_counted(tmp_path: Path) -> None:

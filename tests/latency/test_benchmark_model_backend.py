@@ -33,12 +33,12 @@ from dfmobile.devices.device import Device, open_device
 from dfmobile.errors import BackendError, DeviceError, InputError
 from dfmobile.graph.fold import fold_batch_norm
 from dfmobile.latency.backends import benchmark_model as module
-from dfmobile.latency.backends.base import Backend, MeasureJob, open_backend
+from dfmobile.latency.backends.base import Backend, MeasureJob, ModelOutputs, open_backend
 from dfmobile.latency.backends.benchmark_model import BenchmarkModelBackend
 from dfmobile.latency.bench import bench_model
 from dfmobile.latency.benchmark_model_device import _host
-from dfmobile.latency.benchmark_model_options import parse_options, protocol_flags
-from dfmobile.latency.benchmark_model_outputs import OutputRequest, split_log
+from dfmobile.latency.benchmark_model_options import longest_s, parse_options, protocol_flags
+from dfmobile.latency.benchmark_model_outputs import OutputRequest, agreement, split_log
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import PassResult, Protocol
@@ -267,6 +267,13 @@ def test_the_protocol_becomes_flags() -> None:
     ]  # fmt: skip
     short = protocol_flags(options, Protocol(stop_above_ms=200.0))  # three runs of 200 ms end well before 0.8 s
     assert short[-1] == "--max_secs=0.8"
+
+
+def test_a_process_may_take_all_the_time_that_its_protocol_gives_it() -> None:
+    options = parse_options({"binary": "x"})
+    for protocol in (Protocol(), Protocol(warm_up_ms=600_000.0), Protocol(hot_budget_ms=600_000.0)):
+        max_secs = float(protocol_flags(options, protocol)[-1].partition("=")[2])
+        assert longest_s(protocol, options) >= 2 * max_secs + 60  # warm-up and timing, each as long as it may be
 
 
 def test_a_slow_model_is_stopped_by_its_fastest_run(tmp_path: Path, model: Path) -> None:
@@ -552,9 +559,9 @@ def test_an_orphaned_run_makes_way_and_a_living_one_does_not(
 
 
 def test_what_a_killed_build_left_finished_is_removed_by_the_next(tmp_path: Path, model: Path) -> None:
-    folder = f"{tmp_path}/dfmobile"
     dead = 2**22 - 3
     transport = open_device("local").transport
+    folder = f"{transport.scratch_root}/{transport.scratch_name}"
     for run_id in (f"bm-{_host()}-{dead}-aa", f"bm-{_host()}-1-bb", "other"):
         next(Batch(transport, BatchSettings(poll_s=0.02), run_id=run_id).run([BatchItem("a", ("true",))]))
     backend = open_quick(tmp_path, outputs="none")
@@ -592,6 +599,21 @@ def test_bench_of_aggregates(tmp_path: Path, model: Path) -> None:
     assert (document["p5_ms"], document["p95_ms"], document["median_ms"]) == (None, None, 150.21)
     assert document["provenance"]["passes"][0]["value_ms"] == 150.21
     assert "XNNPACK took the whole graph (5 of 5 nodes, 1 partition)" in result.remarks
+
+
+def test_bench_where_the_log_does_not_tell_when_the_model_was_ready(tmp_path: Path, model: Path) -> None:
+    log = logs.OLD.replace("Initialized session in 1.5ms\n", "").replace("Init: 1500, ", "")
+    backend = double(tmp_path, log)
+    result = bench_model(model, backend.device, backend, QUICK)
+    assert json.loads(json.dumps(result.to_dict()))["init_ms"] is None
+    assert one(double(tmp_path, logs.OLD), model).init_ms == 1.5
+
+
+def test_outputs_that_are_all_empty_agree_with_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = np.zeros((1, 0), np.float32)
+    monkeypatch.setattr(LiteRTRunner, "run", lambda self, inputs: [empty])
+    said = agreement(model, ModelOutputs([empty], [0.0]), "fp32")
+    assert said == "outputs not checked: all of them are empty, there is nothing to compare"
 
 
 # End to end, by the commands

@@ -152,10 +152,22 @@ def test_wrong_values_are_named(tmp_path: Path, name: str, value: str) -> None:
         backend(tmp_path, **{name: value})
 
 
+def test_tables_with_and_without_cooling_are_not_mixed(tmp_path: Path) -> None:
+    plain, cooled, busy = (
+        TableHeader.of(backend(tmp_path, **options)) for options in ({}, {"cool_down": "45"}, {"spin_up_ms": "100"})
+    )
+    assert [text.partition(" is ")[0] for text in plain.differences(cooled)] == ["flag cool_down_c", "flag spin_up_ms"]
+    assert plain.differences(busy) == ["flag spin_up_ms is None in the table and 100 now"]
+    older = plain.model_copy(
+        update={"flags": {k: v for k, v in plain.flags.items() if k not in ("cool_down_c", "spin_up_ms")}}
+    )
+    assert older.differences(plain) == []  # a table from before goes on
+
+
 def test_tables_with_and_without_the_task_profile_are_not_mixed(tmp_path: Path) -> None:
     headers = [TableHeader.of(backend(tmp_path, task_profile=name)) for name in ("MaxPerformance", "none")]
     (difference,) = headers[0].differences(headers[1])
-    assert difference.startswith("flags is ")
+    assert difference.startswith("flag task_profile is ")
 
 
 def test_a_device_that_did_not_cool_down_is_marked(tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ def test_an_impossible_pass_is_refused(change: dict[str, Any]) -> None:
         PassResult.from_dict(document, "pass 3")
 
 
+def test_a_pass_may_not_know_how_long_the_interpreter_took_to_be_ready() -> None:
+    result = dataclasses.replace(result_of(1.0), init_ms=None)
+    assert PassResult.from_dict(json.loads(json.dumps(result.to_dict())), "a") == result
+
+
 def test_missing_and_unknown_fields_are_refused_by_name() -> None:
     document = result_of(1.0).to_dict()
     with pytest.raises(FileFormatError, match="surprise"):

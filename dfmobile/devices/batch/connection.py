@@ -6,12 +6,19 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostError, Transport
+from dfmobile.devices.transport.base import (
+    AnotherDeviceError,
+    CommandTimeoutError,
+    ConnectionLostError,
+    Transport,
+    UnauthorizedError,
+)
 from dfmobile.errors import DeviceError
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _TELL_FROM_S = 2.0  # a pause: after some four seconds
+_UNAUTHORIZED_S = 60.0  # it may pass through this state when it starts, and someone may accept the key
 _ALIVE_S = 20.0
 _TRIES = 5
 
@@ -50,18 +57,33 @@ class Connection:
 
         Raises:
             ConnectionLostError: if it does not come back in time.
+            AnotherDeviceError: if another device is at its address.
+            UnauthorizedError: if it is there and goes on refusing this computer's key.
+            DeviceError: if the transport was closed.
         """
+        if self._transport.closed:
+            raise error
         uri = self._transport.uri
         self._say(f"the connection to {uri} is lost; the run goes on there; trying to get it back")
         deadline = time.monotonic() + self._limit_s
         pause_s, told = _FIRST_PAUSE_S, ""
+        refused_s: float | None = None  # since when
         while True:
             try:
                 reconnect = getattr(self._transport, "reconnect", None)
                 if reconnect is not None:
                     reconnect()
                 self._transport.run(["true"], timeout_s=_ALIVE_S)
+            except AnotherDeviceError:
+                raise
             except DeviceError as again:
+                now_s = time.monotonic()
+                if not isinstance(again, UnauthorizedError):
+                    refused_s = None
+                elif refused_s is None:
+                    refused_s = now_s
+                if self._transport.closed or (refused_s is not None and now_s - refused_s >= _UNAUTHORIZED_S):
+                    raise
                 if time.monotonic() + pause_s > deadline:
                     raise ConnectionLostError(
                         f"the connection to {uri} did not come back in {self._limit_s:.0f} s: {again}",

@@ -104,14 +104,15 @@ class RemoteDriver:
     Args:
         transport: to the device.
         run_id: a checked one; a placeholder for requests that concern none.
-        folder: on the device; None: ``dfmobile`` in the scratch root.
+        folder: on the device; None: the transport's own folder in its scratch root.
         system_root: prefix of ``/proc`` and ``/sys``.
     """
 
     def __init__(self, transport: Transport, run_id: str, folder: str | None = None, system_root: str = "") -> None:
         self.transport = transport
         self.run_id = run_id
-        self.base = (folder if folder is not None else f"{transport.scratch_root.rstrip('/')}/dfmobile").rstrip("/")
+        own = f"{transport.scratch_root.rstrip('/')}/{transport.scratch_name}"
+        self.base = (own if folder is None else folder).rstrip("/")
         self.run_folder = f"{self.base}/runs/{run_id}"
         self._root = system_root
         self._script = driver_script()

@@ -24,6 +24,7 @@ from dfmobile.devices.transport.adb_stream import AdbLink, read_to_end
 from dfmobile.devices.transport.adb_sync import SyncSession, file_stat, storage_hint
 from dfmobile.devices.transport.base import (
     DEFAULT_OUTPUT_LIMIT_BYTES,
+    AnotherDeviceError,
     CommandResult,
     CommandTimeoutError,
     ConnectionLostError,
@@ -73,17 +74,26 @@ class AdbTransport(Transport):
         """Connect again, after a ``ConnectionLostError``; what ran on the device may or may not run still.
 
         Raises:
+            AnotherDeviceError: if another one answers at its address, e.g. since a router gave that away.
             DeviceError: if the device cannot be reached, with what to do about it.
         """
         self._check_open()
         self._drop()
         link = self._connect()
         try:
-            self._shell = self._look_around(link)
+            self._shell = self._same_device(self._look_around(link))
         except BaseException:
             link.close()
             raise
         self._link = link
+
+    def _same_device(self, shell: FarShell) -> FarShell:
+        if self._shell.identity not in ("", shell.identity):
+            raise AnotherDeviceError(
+                f"{self.uri} is another device than before, or has another system now",
+                hint="see which address the device has now (dfmobile devices), and run the command again",
+            )
+        return shell
 
     def close(self) -> None:
         """Let go of the device."""
@@ -322,12 +332,9 @@ class AdbTransport(Transport):
         # The daemon gives the group the user's rights, and so on: the mode asked for is set afterwards.
         self.run(["chmod", f"{stat_bits.S_IMODE(mode):o}", target], timeout_s=_CONTROL_S).check(f"writing {target}")
 
-    def _receive(self, source: str, target: Path, on_progress: OnProgress | None) -> None:
-        there = self.stat(source)
-        if there is None:
-            raise DeviceError(f"cannot read {source} on the device: it is gone", hint="check the path")
+    def _receive(self, source: str, target: Path, limit_bytes: int, on_progress: OnProgress | None) -> None:
         with _opened(target) as writer, self._guarded() as link, _sync(link) as session:
-            session.receive(source, writer, there.size_bytes, on_progress)
+            session.receive(source, writer, limit_bytes, on_progress)
 
 
 @contextlib.contextmanager

@@ -21,10 +21,13 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from dfmobile.devices.transport.base import ConnectionLostError, Stream
 
 _MARK_BYTES = 64  # longest line of a mark
+# Together they tell devices of one model apart, and one device from itself with another system.
+_IDENTITY = "ro.serialno ro.product.model ro.product.device ro.build.fingerprint"
 _PRELUDE_BYTES = 1 << 16  # what a shell may print before the first mark: warnings of the linker
 
 # Kill the other members of this shell's process group; three passes for those that are born meanwhile. The part
@@ -43,11 +46,14 @@ class FarShell:
         scratch: folder for files of ours, None if there is none; whether it can be written is seen when it is.
         setsid: command that begins a session, e.g. ``toybox setsid``; empty if there is none.
         returns: whether a line feed arrives as carriage return and line feed from the plain ``shell`` service.
+        identity: stands for the device, to tell it from another; empty where it has no properties. Not to be recorded:
+            a serial number is in it.
     """
 
     scratch: str | None
     setsid: str
     returns: bool
+    identity: str = ""
 
 
 def look_around(token: str) -> str:
@@ -55,7 +61,8 @@ def look_around(token: str) -> str:
     return (
         f'echo {token}; for d in /data/local/tmp "$TMPDIR" /tmp; do if [ -d "$d" ]; then '
         'echo "d$d"; break; fi; done; for s in setsid "toybox setsid" "busybox setsid"; do '
-        f'if $s sh -c : >/dev/null 2>&1; then echo "s$s"; break; fi; done; echo {token}'
+        f'if $s sh -c : >/dev/null 2>&1; then echo "s$s"; break; fi; done; '
+        f'for n in {_IDENTITY}; do echo "i$(getprop $n 2>/dev/null)"; done; echo {token}'
     )
 
 
@@ -64,13 +71,16 @@ def read_around(token: str, output: bytes) -> FarShell | None:
     parts = output.split(token.encode())
     if len(parts) != 3:
         return None
-    scratch, setsid = None, ""
+    scratch, setsid, known = None, "", []
     for line in parts[1].decode("utf-8", "replace").splitlines():
         if line.startswith("d/") and len(line) < 1000:
             scratch = line[1:]
-        elif line[1:] in ("setsid", "toybox setsid", "busybox setsid"):
+        elif line in ("ssetsid", "stoybox setsid", "sbusybox setsid"):
             setsid = line[1:]
-    return FarShell(scratch, setsid, parts[1].startswith(b"\r\n"))
+        elif line.startswith("i"):
+            known.append(line[1:].strip())
+    identity = sha256("\n".join(known).encode()).hexdigest() if any(known) else ""
+    return FarShell(scratch, setsid, parts[1].startswith(b"\r\n"), identity)
 
 
 def command_script(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dfmobile.devices.transport.adb_base import AdbTransport
 from dfmobile.devices.transport.adb_states import PASSING, READY, server_port, state_hint, state_name
 from dfmobile.devices.transport.adb_stream import AdbLink
-from dfmobile.devices.transport.base import DeviceListing
+from dfmobile.devices.transport.base import DeviceListing, UnauthorizedError
 from dfmobile.devices.uri import DeviceURI, parse_device
 from dfmobile.errors import DeviceError, DfmobileError, import_extra
 
@@ -68,6 +68,8 @@ class AdbServerTransport(AdbTransport):
                 raise DeviceError(f"{self.uri} is not connected to the adb server", hint=_not_there(serial, entries))
             if state_name(entry.state) == READY:
                 break
+            if entry.state == "unauthorized":
+                raise UnauthorizedError(f"{self.uri} is not ready: {entry.state}", state_hint(entry.state, serial))
             if entry.state not in PASSING or time.monotonic() >= deadline:
                 raise DeviceError(f"{self.uri} is not ready: {entry.state}", hint=state_hint(entry.state, serial))
             time.sleep(_LOOK_AGAIN_S)

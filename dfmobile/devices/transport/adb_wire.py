@@ -22,7 +22,7 @@ from adb_shell.transport.base_transport import BaseTransport
 from dfmobile.devices.transport.adb_keys import AdbKey
 from dfmobile.devices.transport.adb_states import state_hint
 from dfmobile.devices.transport.adb_stream import GONE_HINT, AdbLink, AdbStream
-from dfmobile.devices.transport.base import ConnectionLostError
+from dfmobile.devices.transport.base import ConnectionLostError, UnauthorizedError
 from dfmobile.errors import DeviceError
 
 FEATURES = ("shell_v2", "cmd", "stat_v2", "ls_v2", "fixed_push_mkdir")
@@ -118,8 +118,8 @@ class WireLink(AdbLink):
                 raise self._not_accepted()
         raise DeviceError(f"{self._name} answers, but does not let us in", hint="switch USB debugging off and on again")
 
-    def _not_accepted(self) -> DeviceError:
-        return DeviceError(
+    def _not_accepted(self) -> UnauthorizedError:
+        return UnauthorizedError(
             f"{self._name}: the phone has not accepted this computer's key", hint=state_hint("unauthorized", self._name)
         )
 

@@ -42,7 +42,11 @@ OnOutput = Callable[[Stream, bytes], None]
 OnProgress = Callable[[int, int], None]  # bytes done, bytes in all
 
 DEFAULT_OUTPUT_LIMIT_BYTES = 64 * 2**20
+DEFAULT_PULL_LIMIT_BYTES = 4 * 2**30
+_KERNEL_FILE_BYTES = 64 * 2**20  # of a file whose size says 0, more is not taken
 _CONTROL_TIMEOUT_S = 60.0  # for the small commands that transfers need
+_HASH_BYTES_PER_S = 5e6  # of a slow device
+_HASH_LIMIT_S = 3600.0  # whatever size the device claims
 
 
 class CommandTimeoutError(DeviceError):
@@ -73,6 +77,14 @@ class CommandFailedError(DeviceError):
 
 class ConnectionLostError(DeviceError):
     """The device went away: a cable, a network, a reboot. What ran there may or may not have ended."""
+
+
+class AnotherDeviceError(DeviceError):
+    """What answers at the device's address now is not the device that did before."""
+
+
+class UnauthorizedError(DeviceError):
+    """The device does not let this computer in until someone accepts its key there."""
 
 
 class TransferError(DeviceError):
@@ -205,6 +217,11 @@ class Transport(ABC):
     def scratch_root(self) -> str:
         """Folder on the device where anyone may write and run programs, e.g. ``/data/local/tmp``."""
 
+    @property
+    def scratch_name(self) -> str:
+        """Name of our lasting folder in ``scratch_root``; where several users share the root, another for each."""
+        return "dfmobile"
+
     @abstractmethod
     def run(
         self,
@@ -265,25 +282,42 @@ class Transport(ABC):
         """Copy a file of this machine to a path on the device, that is not there yet. ``push`` does the rest."""
 
     @abstractmethod
-    def _receive(self, source: str, target: Path, on_progress: OnProgress | None) -> None:
-        """Copy a file of the device into an empty file of this machine. ``pull`` does the rest."""
+    def _receive(self, source: str, target: Path, limit_bytes: int, on_progress: OnProgress | None) -> None:
+        """Copy a file of the device into an empty file of this machine. ``pull`` does the rest.
+
+        Raises:
+            TransferError: as soon as more than ``limit_bytes`` come, whatever the device says of the file.
+        """
 
     def close(self) -> None:
         """Let go of the device. Closing twice is allowed; using it afterwards is a DeviceError."""
         self._closed = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called; a connection that was lost is not closed."""
+        return self._closed
 
     def _check_open(self) -> None:
         """Refuse to go on after ``close``; every operation of a subclass begins with it."""
         if self._closed:
             raise DeviceError(f"the connection to {self.uri} is closed", hint="open the device again")
 
-    def sha256(self, path: str) -> str:
+    def sha256(self, path: str, size_bytes: int | None = None) -> str:
         """Return the SHA-256 of a file on the device, by its ``sha256sum``.
+
+        Args:
+            path: on the device.
+            size_bytes: of the file, since large ones take longer; None: it is asked for.
 
         Raises:
             DeviceError: if it cannot be read, or the device has no ``sha256sum``.
         """
-        result = self.run(["sha256sum", path], timeout_s=_CONTROL_TIMEOUT_S).check(f"checking {path}")
+        if size_bytes is None:
+            there = self.stat(path)
+            size_bytes = 0 if there is None else there.size_bytes
+        timeout_s = min(_HASH_LIMIT_S, _CONTROL_TIMEOUT_S + size_bytes / _HASH_BYTES_PER_S)
+        result = self.run(["sha256sum", path], timeout_s=timeout_s).check(f"checking {path}")
         digest = result.text.lstrip("\\")[:64].lower()
         if len(digest) != 64 or any(letter not in "0123456789abcdef" for letter in digest):
             raise DeviceError(f"checking {path} failed: sha256sum says {result.text[:100]!r}")
@@ -353,15 +387,28 @@ class Transport(ABC):
         if arrived is None or arrived.size_bytes != size_bytes:
             found = "nothing" if arrived is None else str(arrived.size_bytes)
             raise TransferError(f"{what}: {found} of {size_bytes} bytes arrived", hint=_AGAIN)
-        if self.sha256(part) != sha256:
+        if self.sha256(part, size_bytes) != sha256:
             raise TransferError(f"{what}: it arrived damaged, the SHA-256 differs", hint=_AGAIN)
 
-    def pull(self, source: str, target: Path, *, on_progress: OnProgress | None = None) -> Transfer:
+    def pull(
+        self,
+        source: str,
+        target: Path,
+        *,
+        limit_bytes: int = DEFAULT_PULL_LIMIT_BYTES,
+        on_progress: OnProgress | None = None,
+    ) -> Transfer:
         """Copy a file from the device, whole or not at all; an older target is untouched until it is checked.
 
+        Args:
+            source: path on the device.
+            target: file of this machine.
+            limit_bytes: a larger one is refused: a device may say and send what it likes.
+            on_progress: called with bytes done and bytes in all.
+
         Raises:
-            TransferError: if what arrived differs.
-            DeviceError: if the source is not there or cannot be read, or the device goes away.
+            TransferError: if what arrived differs, or more comes than the device said.
+            DeviceError: if the source is not there, is too large or cannot be read, or the device goes away.
             StorageError: if the target cannot be written.
         """
         started = time.perf_counter()
@@ -369,9 +416,14 @@ class Transport(ABC):
         if there is None or there.kind != "file":
             what = "there is nothing" if there is None else "it is not a file"
             raise DeviceError(f"cannot read {source} on the device: {what}", hint="check the path")
-        digest = self.sha256(source)
+        if there.size_bytes > limit_bytes:
+            raise DeviceError(
+                f"{source} on the device has {there.size_bytes} bytes, more than the {limit_bytes} allowed"
+            )
+        most = there.size_bytes or min(_KERNEL_FILE_BYTES, limit_bytes)
+        digest = self.sha256(source, there.size_bytes)
         with atomic_path(target) as part:
-            self._receive(source, part, on_progress)
+            self._receive(source, part, most, on_progress)
             size = part.stat().st_size
             # A file that changed while it was copied does not pass either.
             if sha256_hex(part) != digest:

@@ -21,6 +21,7 @@ from dfmobile.devices.transport.base import (
     FileStat,
     OnOutput,
     OnProgress,
+    TransferError,
     Transport,
 )
 from dfmobile.devices.transport.process import run_process
@@ -56,6 +57,11 @@ class LocalTransport(Transport):
     def scratch_root(self) -> str:
         """The folder for temporary files (``TMPDIR``)."""
         return tempfile.gettempdir()
+
+    @property
+    def scratch_name(self) -> str:
+        """A name for each user: all of them write to ``/tmp``, and only the owner may use the folder."""
+        return f"dfmobile-{os.getuid()}" if hasattr(os, "getuid") else "dfmobile"
 
     def run(
         self,
@@ -143,7 +149,7 @@ class LocalTransport(Transport):
         self._check_open()
         return probe_local()
 
-    def sha256(self, path: str) -> str:
+    def sha256(self, path: str, size_bytes: int | None = None) -> str:
         """Return the SHA-256 of a file."""
         self._check_open()
         try:
@@ -205,7 +211,7 @@ class LocalTransport(Transport):
             except OSError as error:
                 raise _device_error(error, target, "write") from error
 
-    def _receive(self, source: str, target: Path, on_progress: OnProgress | None) -> None:
+    def _receive(self, source: str, target: Path, limit_bytes: int, on_progress: OnProgress | None) -> None:
         self._check_open()
         try:
             reader = open(_absolute(source), "rb")  # noqa: SIM115 - two files, two kinds of error
@@ -213,16 +219,18 @@ class LocalTransport(Transport):
             raise _device_error(error, source, "read") from error
         with reader:
             target.unlink()
-            _copy(reader.fileno(), str(target), 0o600, on_progress)
+            _copy(reader.fileno(), str(target), 0o600, on_progress, limit_bytes)
 
 
-def _copy(source: int, target: str, mode: int, on_progress: OnProgress | None) -> None:
+def _copy(source: int, target: str, mode: int, on_progress: OnProgress | None, limit_bytes: int | None = None) -> None:
     total, done = os.fstat(source).st_size, 0
     descriptor = os.open(_absolute(target), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as writer:
         while chunk := os.read(source, _CHUNK_BYTES):
-            writer.write(chunk)
             done += len(chunk)
+            if limit_bytes is not None and done > limit_bytes:
+                raise TransferError("the file grew while it was copied", hint="copy it when nothing writes to it")
+            writer.write(chunk)
             if on_progress is not None:
                 on_progress(done, total)
         writer.flush()

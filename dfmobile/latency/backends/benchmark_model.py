@@ -116,6 +116,8 @@ class BenchmarkModelBackend(Backend):
             "flags": " ".join(self._flags),
             "allow_partial": self._options.allow_partial,
             "task_profile": self._options.task_profile,  # asked for; whether the device has it is in each pass
+            "cool_down_c": self._options.cool_down_c,
+            "spin_up_ms": self._options.spin_up_ms or None,  # as in tables from before it was part of this
         }
         version = self._tool.greeting or self._options.version or "unknown"
         return RuntimeIdentity(self.name, version, self._tool.sha256, flags)
