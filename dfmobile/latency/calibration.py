@@ -17,6 +17,7 @@ from dfmobile.latency.block_model import BlockModel, Physics, choose_scales
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.header import Text, damaged
 from dfmobile.latency.networks import MeasuredNetwork, stored_networks
+from dfmobile.latency.statistics import robust_deviation
 from dfmobile.latency.table import LatencyTable, TableEntry
 
 PREFIX = "calibration "
@@ -165,8 +166,8 @@ def machine_drift(networks: Sequence[MeasuredNetwork]) -> float:
     """Return how far the machine moves between measurements of the same things: a relative standard deviation.
 
     Two kinds of evidence, weighted by their degrees of freedom. In each round every network had a pass: the median over
-    networks of how far that pass is from the network's own median is the level of the round, and rounds scatter. And
-    anchor blocks in a usual round are off their entries in the table: one observation, of a longer time. What scatters
+    networks of how far that pass is from the network's own median is the level of the round, and rounds scatter: a few
+    disturbed ones do not count, as they do not move the networks' medians. And anchor blocks in a usual round are off their entries in the table: one observation, of a longer time. What scatters
     within a round is no drift; that is the noise of the model. 0 without anchors and with one pass a network.
     """
     rounds = itertools.zip_longest(*(network.drift for network in networks))
@@ -177,7 +178,7 @@ def machine_drift(networks: Sequence[MeasuredNetwork]) -> float:
     if len(levels) < 2:
         return departure
     freedom = len(levels) - 1
-    return math.sqrt((freedom * float(np.var(levels, ddof=1)) + departure**2) / (freedom + 1))
+    return math.sqrt((freedom * robust_deviation(levels) ** 2 + departure**2) / (freedom + 1))
 
 
 def round_levels(networks: Sequence[MeasuredNetwork]) -> list[float]:

@@ -25,7 +25,7 @@ _T_975 = (
 _Z_975 = 1.960
 # Standard error of the median of n normal values over that of their mean: exact from normal order statistics for
 # small n; sqrt(pi / 2) is the limit and an upper bound from there on.
-_MAD_FACTOR = {3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
+_MAD_FACTOR = {1: 1.0, 2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 _MEDIAN_FACTOR = {1: 1.0, 2: 1.0, 3: 1.160, 4: 1.092, 5: 1.198, 6: 1.135, 7: 1.214}
 
 
@@ -137,9 +137,17 @@ def robust_half_width(values: Sequence[float]) -> float:
     count = len(values)
     if count < 3:
         return math.inf
+    return _Z_975 * math.sqrt(math.pi / 2) * robust_deviation(values) / math.sqrt(count)
+
+
+def robust_deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of normal values by their median absolute deviation: a few others do not move it.
+
+    Corrected for few values (Croux & Rousseeuw 1992, as above). 0 for a single value.
+    """
+    count = len(values)
     deviation = float(np.median(np.abs(np.asarray(values) - np.median(values))))
-    correction = _MAD_FACTOR.get(count, count / (count - 0.8))
-    return _Z_975 * math.sqrt(math.pi / 2) * correction * 1.4826 * deviation / math.sqrt(count)
+    return _MAD_FACTOR.get(count, count / (count - 0.8)) * 1.4826 * deviation
 
 
 def standard_error_of_median(values: Sequence[float]) -> float | None:

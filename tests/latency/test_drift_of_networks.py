@@ -33,8 +33,10 @@ def test_noise_of_each_pass_is_no_drift() -> None:
 
 
 def test_levels_of_rounds_are_drift() -> None:
-    levels = [-0.04, 0.04, -0.04, 0.04, -0.04, 0.04]
-    assert machine_drift(networks_of(levels, 0.02, [None] * 6)) == pytest.approx(np.std(levels, ddof=1), rel=0.2)
+    levels = [-0.04, -0.02, -0.01, 0.0, 0.01, 0.02, 0.04]
+    found = machine_drift(networks_of(levels, 0.02, [None] * 7))
+    assert found == pytest.approx(np.std(levels, ddof=1), rel=0.4)
+    assert machine_drift(networks_of([*levels, 0.9], 0.02, [None] * 8)) < 1.6 * found  # one disturbed round
 
 
 def test_anchors_off_their_entries_are_one_more_observation() -> None:
