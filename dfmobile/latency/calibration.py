@@ -167,8 +167,9 @@ def machine_drift(networks: Sequence[MeasuredNetwork]) -> float:
 
     Two kinds of evidence, weighted by their degrees of freedom. In each round every network had a pass: the median over
     networks of how far that pass is from the network's own median is the level of the round, and rounds scatter: a few
-    disturbed ones do not count, as they do not move the networks' medians. And anchor blocks in a usual round are off their entries in the table: one observation, of a longer time. What scatters
-    within a round is no drift; that is the noise of the model. 0 without anchors and with one pass a network.
+    disturbed ones do not count, as they do not move the networks' medians. And anchor blocks in a usual round are off
+    their entries in the table: one observation, of a longer time. What scatters within a round is no drift; that is
+    the noise of the model. 0 without anchors and with one pass a network.
     """
     rounds = itertools.zip_longest(*(network.drift for network in networks))
     known = [[value for value in values if value is not None] for values in rounds]
