@@ -88,12 +88,21 @@ class RunProgress:
 
 
 def anchor_blocks(entries: Sequence[TableEntry], blocks: Sequence[PlacedBlock]) -> list[PlacedBlock]:
-    """Return a few blocks of a table that take neither too short to repeat well nor too long to measure often."""
-    known = {entry.key: entry.hot_ms for entry in entries}
+    """Return a few blocks of a table that take neither too short to repeat well nor too long to measure often.
+
+    They are spread over the time that blocks take, and one has as many weights as any: what slows memory down and not
+    the core (another program on another core) shows in that one only.
+    """
+    known = {entry.key: entry for entry in entries}
     low, high = _ANCHOR_RANGE_MS
-    found = sorted((known[block.key], block.key, block) for block in blocks if block.key in known)
+    found = sorted((known[block.key].hot_ms, block.key, block) for block in blocks if block.key in known)
     middle = [item for item in found if low <= item[0] <= high] or found[-_ANCHORS:]
-    return [middle[round(position)][2] for position in np.linspace(0, len(middle) - 1, min(_ANCHORS, len(middle)))]
+    if not middle:
+        return []
+    heaviest = max(middle, key=lambda item: (known[item[1]].weight_bytes, item[1]))
+    others = [item for item in middle if item is not heaviest]
+    places = np.linspace(0, len(others) - 1, min(_ANCHORS - 1, len(others)))
+    return [*(others[round(place)][2] for place in places), heaviest[2]]
 
 
 def measure_networks(

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from latency_helpers import result_of
 
+from dfmobile.architecture.spaces import open_space
 from dfmobile.latency.calibration import machine_drift, round_levels
+from dfmobile.latency.entries import TableEntry
+from dfmobile.latency.network_runs import anchor_blocks
 from dfmobile.latency.networks import MeasuredNetwork
-from dfmobile.latency.statistics import quiet_latency, robust_half_width
+from dfmobile.latency.statistics import quiet_latency, robust_half_width, summarise
 
 
 def networks_of(
@@ -71,3 +74,28 @@ def test_the_half_width_covers_the_median_of_normal_passes(count: int) -> None:
         for values in generator.normal(0, 1, (3000, count))
     ]
     assert 0.82 < np.mean(held) < 0.99
+
+
+def test_one_anchor_has_the_most_weights() -> None:
+    blocks = open_space("df-mini").blocks(32, 32)
+    entries = [
+        TableEntry(
+            key=block.key,
+            kind=block.kind,
+            text=block.text,
+            hot=summarise([[1.0 + number / 10]]),
+            cold=None,
+            macs=block.macs,
+            weight_bytes=4 * block.params,
+            input_shapes=block.input_shapes,
+            output_shape=block.output_shape,
+            passes=1,
+        )
+        for number, block in enumerate({block.key: block for block in blocks}.values())
+    ]
+    found = anchor_blocks(entries, blocks)
+    assert len(found) == len({block.key for block in found}) == 3
+    assert max(block.params for block in found) == max(block.params for block in blocks)
+    assert len(anchor_blocks(entries[:2], blocks)) == 2
+    assert len(anchor_blocks(entries[:1], blocks)) == 1
+    assert anchor_blocks([], blocks) == []
