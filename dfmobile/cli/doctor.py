@@ -14,6 +14,7 @@ _EXTRAS = {
     "onnx": (("onnx", "onnxruntime"), "export and check .onnx files"),
     "train": (("torch", "mlxtend"), "train architectures (search --evaluator training, quickstart)"),
     "quantize": (("ai_edge_quantizer",), "write and measure static int8 models"),
+    "adb": (("adb_shell", "adbutils"), "reach phones (devices, profile, bench and lut build with --device adb:…)"),
 }
 
 
