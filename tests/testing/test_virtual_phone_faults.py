@@ -154,7 +154,9 @@ def test_commands_that_go_on_after_the_cable_is_pulled(start_phone: Start) -> No
     phone = start_phone()
     alive = "ps -e -o args= | grep -c '[s]leep 60[01]'"
     with connected(phone) as device:
-        device.shell("setsid sleep 600 >/dev/null 2>&1 </dev/null &")
+        # The shell must not end before setsid has begun: until then its child goes with it, as on a phone.
+        begun = "until ps -e -o args= | grep -q '[s]leep 600'; do sleep 0.05; done"
+        device.shell(f"setsid sleep 600 >/dev/null 2>&1 </dev/null & {begun}")
         waiting = threading.Thread(target=lambda: _ignore_errors(lambda: device.shell("exec sleep 601")))
         waiting.start()
         wait_for(phone, alive, "2")
