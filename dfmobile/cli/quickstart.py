@@ -67,7 +67,9 @@ def quickstart(
 
             backend = open_backend("litert", device)
             protocol = Protocol(passes=5)
-            report = build_table(table, space, WIDTH, HEIGHT, device, backend, protocol, progress=progress)
+            report = build_table(
+                table, space, WIDTH, HEIGHT, device, backend, protocol, progress=progress, measure_caches=True
+            )
         say(f"     {report.text}")
 
         say(f"3/6  calibrate    dfmobile lut calibrate {table}")
