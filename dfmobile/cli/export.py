@@ -38,7 +38,8 @@ def export(
     import numpy as np
 
     from dfmobile.architecture import build, resolve, zoo
-    from dfmobile.data.calibration import Normalisation, read_samples
+    from dfmobile.data.calibration import read_samples
+    from dfmobile.data.input_preprocessing import Preprocessing
     from dfmobile.errors import GraphError, InputError
     from dfmobile.export.exporter import check_options
     from dfmobile.export.exporter import export as export_graph
@@ -74,9 +75,9 @@ def export(
     samples: list[list[Any]] = []
     calibrated = None
     if calibration is not None:
-        normalisation = Normalisation.of_weights(about)
-        samples = read_samples(calibration, network.input_shape, normalisation)
-        calibrated = f"{len(samples)} samples of {calibration.name}, normalisation: {normalisation.source}"
+        preprocessing = Preprocessing.of_weights(about)
+        samples = read_samples(calibration, network.input_shape, preprocessing)
+        calibrated = f"{len(samples)} samples of {calibration.name}, preprocessing: {preprocessing.source}"
     elif precision == "int8":
         samples = [[np.random.default_rng(seed).standard_normal(network.input_shape, np.float32)]]
         calibrated = f"random (seed {seed})"

@@ -2,72 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from dfmobile.data.input_preprocessing import Preprocessing
 from dfmobile.data.preprocessing import IMAGE_SUFFIXES, read_image, to_array
 from dfmobile.errors import FileFormatError, InputError
 from dfmobile.files import storage_error
 
 MAX_SAMPLES = 128
 MAX_ARRAY_BYTES = 2**30
-# Of ImageNet's training images: what most published weights were trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """How pixels become a network's input: ``(pixel / 255 - mean) / std`` for each channel.
-
-    Attributes:
-        mean: one value a channel.
-        std: likewise.
-        source: where the values are from, for people.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    source: str
-
-    @classmethod
-    def of_weights(cls, metadata: Mapping[str, str]) -> Normalisation:
-        """Return what a weights file says that its network was trained with; ImageNet's where it says nothing.
-
-        Raises:
-            FileFormatError: if what it says is not a normalisation.
-        """
-        text = metadata.get("normalisation")
-        if text is None:
-            return cls(IMAGENET_MEAN, IMAGENET_STD, "ImageNet's, as the weights file names none")
-        try:
-            document = json.loads(text)
-            mean, std = (tuple(float(value) for value in document[name]) for name in ("mean", "std"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise FileFormatError(f"the weights file's normalisation is damaged: {text[:80]}") from error
-        if len(mean) != len(std) or not mean or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
-            raise FileFormatError(f"the weights file's normalisation cannot be: {text[:80]}")
-        return cls(mean, std, "the weights file's")
 
 
 def read_samples(
-    folder: Path, shape: Sequence[int], normalisation: Normalisation, limit: int = MAX_SAMPLES
+    folder: Path, shape: Sequence[int], preprocessing: Preprocessing, limit: int = MAX_SAMPLES
 ) -> list[list[npt.NDArray[np.float32]]]:
     """Read calibration samples from a folder and the folders below it.
 
-    Images are resized to the input and normalised. ``.npy`` files are taken as they are: float32 ``[C, H, W]`` or
+    Images are resized to the input and preprocessed. ``.npy`` files are taken as they are: float32 ``[C, H, W]`` or
     ``[1, C, H, W]``, whatever preprocessing they had. Hidden files are skipped.
 
     Args:
         folder: with images, or ``.npy`` files.
         shape: ``[1, C, H, W]`` of the network's input.
-        normalisation: of the images.
+        preprocessing: of the images.
         limit: of samples; of more files, as many are taken evenly spaced over the sorted paths.
 
     Raises:
@@ -89,23 +51,20 @@ def read_samples(
             f"{folder} has neither images nor .npy files", hint=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int))
-    return [[_sample(paths[int(index)], tuple(shape), normalisation)] for index in chosen]
+    return [[_sample(paths[int(index)], tuple(shape), preprocessing)] for index in chosen]
 
 
-def _sample(path: Path, shape: tuple[int, ...], normalisation: Normalisation) -> npt.NDArray[np.float32]:
+def _sample(path: Path, shape: tuple[int, ...], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
     _, channels, height, width = shape
     if path.suffix == ".npy":
         return _array(path, shape)
-    if channels not in (1, 3) or len(normalisation.mean) != channels:
+    if channels not in (1, 3) or len(preprocessing.mean) != channels:
         raise InputError(
-            f"the network has {channels} input channels, the normalisation {len(normalisation.mean)}",
+            f"the network has {channels} input channels, the preprocessing {len(preprocessing.mean)}",
             hint="give .npy files with the network's own preprocessing",
         )
-    pixels = to_array(read_image(path), channels, (width, height)).astype(np.float32)
-    mean = np.array(normalisation.mean, np.float32)[:, None, None]
-    std = np.array(normalisation.std, np.float32)[:, None, None]
-    sample: npt.NDArray[np.float32] = ((pixels / np.float32(255) - mean) / std)[None]
-    return sample
+    pixels = to_array(read_image(path), channels, (width, height))
+    return preprocessing.apply(pixels[None])
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dfmobile.data.calibration import Normalisation, read_samples
+from dfmobile.data.calibration import read_samples
+from dfmobile.data.input_preprocessing import Preprocessing
 from dfmobile.errors import FileFormatError, InputError
 
 SHAPE = (1, 3, 4, 6)
-PLAIN = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "the test's")
+PLAIN = Preprocessing.normalised((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "the test's")
 
 
 def test_images_are_resized_and_normalised(tmp_path: Path) -> None:
@@ -73,14 +73,5 @@ def test_nothing_to_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         read_samples(tmp_path / "nowhere", SHAPE, PLAIN)
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="1 input channels, the normalisation 3"):
+    with pytest.raises(InputError, match="1 input channels, the preprocessing 3"):
         read_samples(tmp_path, (1, 1, 4, 6), PLAIN)
-
-
-def test_the_normalisation_is_that_of_the_training() -> None:
-    text = json.dumps({"formula": "(pixel / 255 - mean) / std", "mean": [0.1], "std": [0.3]})
-    assert Normalisation.of_weights({"normalisation": text}).mean == (0.1,)
-    assert "ImageNet" in Normalisation.of_weights({}).source
-    for damaged in ("", "[1]", '{"mean": [0.1], "std": [0]}', '{"mean": [], "std": []}', '{"mean": ["a"], "std": [1]}'):
-        with pytest.raises(FileFormatError, match="normalisation"):
-            Normalisation.of_weights({"normalisation": damaged})
