@@ -40,10 +40,10 @@ def export(
     from dfmobile.architecture import build, resolve, zoo
     from dfmobile.data.calibration import read_samples
     from dfmobile.data.input_preprocessing import Preprocessing
-    from dfmobile.errors import GraphError, InputError
+    from dfmobile.errors import InputError
     from dfmobile.export.exporter import check_options
     from dfmobile.export.exporter import export as export_graph
-    from dfmobile.export.weights import load_weights_file
+    from dfmobile.export.network_weights import network_weights
     from dfmobile.graph import initialise
 
     check_options(format, opset, precision)
@@ -58,20 +58,14 @@ def export(
     found = zoo.find(architecture)
     default = (zoo.get(found).width, zoo.get(found).height) if found else zoo.default_input(resolved)
     network = build(resolved, *(parse_size(input) if input else default))
-    about: dict[str, str] = {}
+    graph, about = network.graph, dict[str, str]()
     if weights is None:
         source = f"random (seed {seed})"
         values = initialise(network.graph, seed)
         say(f"note: no --weights given: {output} gets random weights (seed {seed}); right for timing only")
     else:
         source = str(weights)
-        values, about = load_weights_file(weights)
-        try:
-            network.graph.check_weights(values)
-        except GraphError as error:
-            raise InputError(
-                f"{weights} does not fit {resolved.text}: {error}", hint="were they trained for another network?"
-            ) from error
+        graph, values, about = network_weights(network, weights)
     samples: list[list[Any]] = []
     calibrated = None
     if calibration is not None:
@@ -83,7 +77,7 @@ def export(
         calibrated = f"random (seed {seed})"
         say(f"note: no --calibration given: the ranges of {output} are those of noise; right for timing only")
     result = export_graph(
-        network.graph,
+        graph,
         values,
         output,
         format=format,
