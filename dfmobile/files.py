@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -87,6 +87,27 @@ def atomic_write(target: str | os.PathLike[str], content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
+
+
+def atomic_write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together: all whole, or none.
+
+    Nothing is renamed before everything is on the disk. Only a crash between two renames can leave new files beside
+    older ones; each is whole even then.
+
+    Raises:
+        StorageError: if one cannot be written; older files of these names are then untouched.
+    """
+    for target in contents:
+        if target.is_dir():
+            raise storage_error(IsADirectoryError(errno.EISDIR, "is a folder"), target, "write")
+    with contextlib.ExitStack() as stack:
+        for target, content in contents.items():
+            temporary = stack.enter_context(atomic_path(target))
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
 
 
 def atomic_write_json(target: str | os.PathLike[str], document: Any) -> None:

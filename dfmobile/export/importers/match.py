@@ -7,7 +7,7 @@ from collections import Counter
 
 from dfmobile.errors import InputError
 from dfmobile.export.importers.base import some
-from dfmobile.graph import Graph, Node, ops
+from dfmobile.graph import Graph, Node, Shape, ops
 
 
 def match(network: Graph, found: Graph, what: str) -> dict[str, str]:
@@ -58,12 +58,19 @@ def match(network: Graph, found: Graph, what: str) -> dict[str, str]:
                 )
             continue
         pairs[our_node.name] = their_node.name
-        pending.extend(_operands(our_node, their_node, ours, theirs))
+        pending.extend(_operands(our_node, their_node, ours, theirs, their_maker))
     return pairs
 
 
-def _operands(our_node: Node, their_node: Node, ours: dict[str, str], theirs: dict[str, str]) -> list[tuple[str, str]]:
+def _operands(
+    our_node: Node, their_node: Node, ours: dict[str, str], theirs: dict[str, str], makers: dict[str, Node]
+) -> list[tuple[str, str]]:
     """Return which operand is which; an add's may stand in any order."""
+    if isinstance(our_node.op, ops.ResizeBilinear):
+        (our_value,), (their_value,) = our_node.inputs, their_node.inputs
+        while ours[our_value] != theirs[their_value]:  # theirs repeats and interpolates in two steps
+            (their_value,) = makers[their_value].inputs
+        return [(our_value, their_value)]
     if not isinstance(our_node.op, ops.Add):
         return list(zip(our_node.inputs, their_node.inputs, strict=True))
     return list(
@@ -80,10 +87,21 @@ def structures(graph: Graph) -> dict[str, str]:
     found = {name: _digest(f"input {shape}") for name, shape in graph.inputs}
     for node in graph.nodes:
         sources = [found[name] for name in node.inputs]
+        if isinstance(node.op, ops.ResizeBilinear):
+            found[node.outputs[0]] = _resized(node.op, graph.shapes[node.inputs[0]], sources[0])
+            continue
         text = " ".join(sorted(sources) if isinstance(node.op, ops.Add) else sources)
         for index, value in enumerate(node.outputs):
             found[value] = _digest(f"{_op_text(graph, node)} {graph.shapes[value]} {index} {text}")
     return found
+
+
+def _resized(op: ops.ResizeBilinear, shape: Shape, source: str) -> str:
+    """Return a resize's digest: one row or column is repeated, in which all kinds of resize agree, then interpolated."""
+    grown = tuple(new if old == 1 else old for old, new in zip(shape[2:], op.size, strict=True))
+    if grown != shape[2:]:
+        source = _digest(f"repeat {grown} {source}")
+    return source if grown == op.size != shape[2:] else _digest(f"{op.text()} {source}")
 
 
 def _op_text(graph: Graph, node: Node) -> str:

@@ -23,7 +23,7 @@ _WITHOUT_WEIGHTS = frozenset(
     Eltwise BinaryOp UnaryOp AbsVal BNLL Exp Log Power Threshold LRN MVN Reduction ShuffleChannel Reorg
     PixelShuffle Packing Cast DeepCopy Tile PriorBox DetectionOutput Yolov3DetectionOutput Proposal ROIPooling
     ROIAlign PSROIPooling SPP StatisticsPooling
-    """.split()
+    """.split()  # noqa: SIM905  (57 quoted names are no easier to read)
 )
 _OTHER_BLOB = -233  # a scale whose factors are another layer's output
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise")

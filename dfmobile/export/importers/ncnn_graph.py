@@ -247,8 +247,9 @@ def _pooling(layer: NcnnLayer, shapes: list[Shape], weights: Tensors) -> tuple[O
 def _interp(layer: NcnnLayer, shapes: list[Shape], weights: Tensors) -> tuple[Op, Tensors]:
     del weights
     parameters = layer.parameters
-    if parameters.integer(0) != 2 or len(shapes) != 1 or len(shapes[0]) != 4:
-        raise _UnknownError(f"resize type {parameters.integer(0)} is not known")
+    kind = parameters.integer(0)
+    if kind not in (1, 2) or len(shapes) != 1 or len(shapes[0]) != 4:
+        raise _UnknownError(f"resize type {kind} is not known")
     size = parameters.integer(3), parameters.integer(4)
     if size == (0, 0):
         scales = parameters.real(1, 1.0), parameters.real(2, 1.0)
@@ -257,6 +258,9 @@ def _interp(layer: NcnnLayer, shapes: list[Shape], weights: Tensors) -> tuple[Op
         size = int(shapes[0][2] * scales[0]), int(shapes[0][3] * scales[1])
     if not 0 < min(size) <= max(size) <= _MAX_EXTENT:
         raise _UnknownError(f"a resize to {size} is not known")
+    # A nearest resize that only repeats a row or column is what a bilinear one does, too.
+    if kind == 1 and any(old not in (1, new) for old, new in zip(shapes[0][2:], size, strict=True)):
+        raise _UnknownError("a nearest resize is not known")
     return ops.ResizeBilinear(size, align_corners=parameters.integer(6) == 1), {}
 
 
