@@ -6,6 +6,7 @@ one imports neither.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,6 @@ KEPT_MESSAGES = 200
 MESSAGE_CHARACTERS = 400
 _QUIET = ("VERBOSE",)
 _SERIOUS = ("ERROR", "INTERNAL_ERROR")
-# Parsers say these around each problem; the problem itself comes with its node as an object.
 _EMPTY_NODE = -1
 LABELS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 
@@ -28,9 +28,13 @@ class KeptMessages:
         self._kept: deque[tuple[str, str]] = deque(maxlen=KEPT_MESSAGES)
 
     def add(self, severity: str, text: str) -> None:
-        """Keep one message."""
-        if severity not in _QUIET:
-            self._kept.append((severity, one_line(text, MESSAGE_CHARACTERS)))
+        """Keep one message; errors go to standard error as well, where they outlive a crash of this process."""
+        if severity in _QUIET:
+            return
+        line = one_line(text, MESSAGE_CHARACTERS)
+        self._kept.append((severity, line))
+        if severity in _SERIOUS:
+            print(f"{severity}: {line}", file=sys.stderr, flush=True)
 
     def lines(self) -> list[str]:
         """Return all that are kept, each ``SEVERITY: text``."""

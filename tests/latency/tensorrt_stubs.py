@@ -25,7 +25,7 @@ class _Severity:
 NO_DRIVER_8_5_3 = """
 class Builder:
     def __init__(self, logger):
-        logger.log(_Severity("ERROR"), "6: [convolutionAlgo.cpp::init::96] Error Code 6: Internal Error\\n(CUDA initialization failure with error: 35)")
+        logger.log(_Severity("ERROR"), "6: [init] Error Code 6:\\n(CUDA initialization failure with error: 35)")
         raise TypeError("pybind11::init(): factory function returned nullptr")
 """
 

@@ -31,10 +31,8 @@ def driver(payload: dict[str, Any]) -> dict[str, Any]:
         version = f"{number.value // 1000}.{number.value % 1000 // 10}"
     code = cuda.cuInit(0)
     if code:
-        return {
-            **_no_driver(f"the CUDA driver finds no GPU: cuInit gives {_error_name(cuda, code)}"),
-            "version": version,
-        }
+        reason = f"the CUDA driver finds no GPU: cuInit gives {_error_name(cuda, code)}"
+        return {**_no_driver(reason), "version": version}
     if cuda.cuDeviceGetCount(ctypes.byref(number)) or number.value < 1:
         return {**_no_driver("the CUDA driver finds no GPU"), "version": version}
     devices = [_device(cuda, index) for index in range(min(number.value, _MOST_DEVICES))]
