@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from dfmobile.errors import DfmobileError, ExportError, FileFormatError
+from dfmobile.errors import BackendError, ExportError, FileFormatError, InputError, quoted
 
 KEPT_MESSAGES = 200
 MESSAGE_CHARACTERS = 400
@@ -87,12 +87,37 @@ def make_builder(trt: Any, logger: Any, kept: KeptMessages) -> Any:
     """Return a module's ``Builder``.
 
     Raises:
-        DfmobileError: if it cannot be made, as without a driver; with the cause, which only the logger is told.
+        BackendError: if it cannot be made, as without a driver; with the cause, which only the logger is told.
     """
     try:
         return trt.Builder(logger)
-    except (TypeError, RuntimeError) as error:
-        raise DfmobileError(f"{label(trt)} cannot make a builder: {kept.cause(one_line(error))}") from error
+    except (AttributeError, TypeError, RuntimeError) as error:
+        raise BackendError(
+            f"{label(trt)} cannot make a builder: {kept.cause(one_line(error))}",
+            hint="is there a GPU with NVIDIA's driver? see: dfmobile doctor",
+        ) from error
+
+
+def set_compute_capability(trt: Any, config: Any, name: str) -> None:
+    """Build for a GPU that need not be here (TensorRT-RTX only).
+
+    Args:
+        trt: the module.
+        config: its builder configuration.
+        name: e.g. ``"SM80"``.
+
+    Raises:
+        InputError: if the module does not build for it.
+    """
+    known = getattr(trt, "ComputeCapability", None)
+    members = [] if known is None else [member for member in known.__members__ if member.startswith("SM")]
+    if name not in members:
+        raise InputError(
+            f"{label(trt)} does not build for compute capability {quoted(name)}",
+            hint=f"one of: {', '.join(members)}" if members else "it builds for the GPU of this machine",
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(known, name), 0)
 
 
 @dataclass(frozen=True)
@@ -139,7 +164,9 @@ def problems(parser: Any) -> list[Problem]:
     return found
 
 
-def read_onnx(trt: Any, builder: Any, logger: Any, kept: KeptMessages, content: bytes, name: str) -> tuple[Any, Any]:
+def read_onnx(
+    trt: Any, builder: Any, logger: Any, kept: KeptMessages, content: bytes, name: str, *, typed: bool = False
+) -> tuple[Any, Any]:
     """Parse an ONNX file.
 
     Args:
@@ -149,6 +176,7 @@ def read_onnx(trt: Any, builder: Any, logger: Any, kept: KeptMessages, content: 
         kept: what the logger was told.
         content: the file.
         name: of the file, for messages.
+        typed: compute in the types of the file; otherwise TensorRT before 11 may choose by its flags.
 
     Returns:
         The network definition, and the parser, which owns the weights and must live as long.
@@ -157,7 +185,7 @@ def read_onnx(trt: Any, builder: Any, logger: Any, kept: KeptMessages, content: 
         FileFormatError: if it is no whole ONNX file.
         ExportError: if TensorRT has something against a node, with node, op and version.
     """
-    network = builder.create_network(network_flags(trt))
+    network = builder.create_network(network_flags(trt, typed=typed))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(content):
         found = problems(parser) or [Problem(_EMPTY_NODE, "", "", "UNKNOWN", kept.cause())]
@@ -176,10 +204,11 @@ def read_onnx(trt: Any, builder: Any, logger: Any, kept: KeptMessages, content: 
     return network, parser
 
 
-def network_flags(trt: Any) -> int:
-    """Return the flags of a new network: explicit batch where that is still a choice (before 11)."""
-    flags = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
-    return 0 if flags is None else 1 << int(flags)
+def network_flags(trt: Any, *, typed: bool) -> int:
+    """Return the flags of a new network: typed or not, and explicit batch where that is still a choice (before 11)."""
+    names = ["EXPLICIT_BATCH", *(["STRONGLY_TYPED"] if typed else [])]
+    flags = [getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in names]
+    return sum(1 << int(flag) for flag in flags if flag is not None)
 
 
 def _opset(kept: KeptMessages) -> str:
