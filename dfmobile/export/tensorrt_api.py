@@ -6,6 +6,7 @@ one imports neither.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 
 from dfmobile.errors import BackendError, ExportError, FileFormatError, InputError, quoted
 
+PROTOCOL = 1
+"""Of payloads and answers of worker processes; both sides check it."""
 KEPT_MESSAGES = 200
 MESSAGE_CHARACTERS = 400
 _QUIET = ("VERBOSE",)
@@ -75,6 +78,24 @@ def make_logger(trt: Any, kept: KeptMessages) -> Any:
             kept.add(str(severity).rpartition(".")[2], msg)
 
     return _Logger()
+
+
+def load_module(payload: dict[str, Any]) -> Any:
+    """Import the module that a payload names.
+
+    Raises:
+        BackendError: if it does not load, or the payload is of another protocol.
+    """
+    if payload.get("protocol") != PROTOCOL:
+        raise BackendError(f"this worker has protocol {PROTOCOL}, not {payload.get('protocol')!r}")
+    name = str(payload["module"])
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a library of NVIDIA's may raise anything
+        raise BackendError(
+            f"the Python module {name} does not load: {one_line(f'{type(error).__name__}: {error}')}",
+            hint=f"python -m pip install 'dfmobile[{name.replace('_', '-')}]'; on a Jetson: JetPack's tensorrt",
+        ) from error
 
 
 def label(trt: Any) -> str:

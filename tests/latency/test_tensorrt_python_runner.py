@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from tensorrt_stubs import CUDART, RUNS, install
 
-from dfmobile.errors import BackendError, InputError, StorageError
-from dfmobile.export import tensorrt_api
+from dfmobile.errors import BackendError, ExportError, InputError, StorageError
+from dfmobile.export import tensorrt_api, tensorrt_engine
 from dfmobile.latency.tensorrt import cuda, python_worker
 from dfmobile.latency.tensorrt.python_runner import PythonRunner
 
@@ -153,7 +153,7 @@ def test_outputs(runner: PythonRunner, engine: Path) -> None:
 def test_a_rejected_model_names_node_op_and_version(runner: PythonRunner, onnx: Path, engine: Path) -> None:
     onnx.write_bytes(b"bad")
     before = engine.read_bytes()
-    with pytest.raises(BackendError) as caught:
+    with pytest.raises(ExportError) as caught:
         runner.build(onnx, engine)
     assert str(caught.value) == (
         f"TensorRT 10.3.0 rejects {onnx} (opset 17): "
@@ -185,7 +185,7 @@ def test_builds_that_go_wrong(
         assert "\n" not in str(caught.value)
         assert engine.read_bytes() == before
         monkeypatch.delenv("TENSORRT_STUB")
-        runner._drop()
+        runner.close()
         runner.build(onnx, engine)  # another worker takes its place
 
 
@@ -233,9 +233,9 @@ def test_an_engine_of_another_version(runner: PythonRunner, engine: Path, tmp_pa
 
 @needs_gcc
 def test_a_killed_worker(runner: PythonRunner, engine: Path) -> None:
-    worker = runner._worker
-    assert worker is not None
-    os.kill(worker.pid, signal.SIGKILL)
+    pid = runner._process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
     for _ in range(2):  # noticed in a call or before it
         try:
             runner.time(engine, warm_up_ms=0, runs=1)
@@ -270,7 +270,7 @@ def test_options_are_checked_here(site: Path, onnx: Path, engine: Path) -> None:
         runner.build(onnx, engine, "int8")
     with pytest.raises(InputError, match="not 0"):
         runner.time(engine, runs=0)
-    assert runner._worker is None
+    assert runner._process.pid is None
 
 
 def test_the_library_is_named_where_it_does_not_load(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_every_call_exists_in_10_and_11(reference: Path) -> None:
     rows = {line[:28].strip(): line[28:].split() for line in lines[2:] if line.strip()}
     used = {
         node.attr
-        for module in (python_worker, tensorrt_api)
+        for module in (python_worker, tensorrt_api, tensorrt_engine)
         for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
         if isinstance(node, ast.Attribute)
     } & set(rows)

@@ -17,20 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dfmobile.errors import BackendError, ExecutionError, InputError
-from dfmobile.execution.process import WorkerDeathError, WorkerProcess
-from dfmobile.export.tensorrt_api import LABELS, one_line
+from dfmobile.errors import BackendError, InputError
+from dfmobile.export.tensorrt_process import START_LIMIT_S, TensorRTProcess, number, text, texts
 from dfmobile.latency.tensorrt.availability import PYTHON_RUNNER_MAJOR
-from dfmobile.latency.tensorrt.python_worker import PROTOCOL
 
 PRECISIONS = ("fp32", "fp16", "typed")
 """``fp16`` lets TensorRT 10 choose float16; ``typed`` computes in the types of the ONNX file, all that 11 does."""
-START_LIMIT_S = 120.0
 BUILD_LIMIT_S = 3600.0
 RUN_LIMIT_S = 600.0
 MOST_RUNS = 1_000_000
 _WORKER = "dfmobile.latency.tensorrt.python_worker"
-_CRASH_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -79,13 +75,7 @@ class PythonRunner:
     """
 
     def __init__(self, module: str = "tensorrt", *, cudart: Path | None = None) -> None:
-        if module not in LABELS:
-            raise InputError(f"the Python runner drives {' or '.join(LABELS)}, not {module!r}")
-        self._module = module
-        self._common: dict[str, Any] = {"protocol": PROTOCOL, "module": module}
-        if cudart is not None:
-            self._common["cudart"] = str(cudart)
-        self._worker: WorkerProcess | None = None
+        self._process = TensorRTProcess(module, cudart)
         self._about: dict[str, Any] = {}
 
     def open(self) -> PythonRunner:
@@ -96,10 +86,10 @@ class PythonRunner:
         """
         if self._about:
             return self
-        about = self._call("hello", {}, START_LIMIT_S, "loading")
-        version = _text(about, "version")
+        about = self._process.call(f"{_WORKER}:hello", {}, START_LIMIT_S, "loading")
+        version = text(about, "version")
         major = version.partition(".")[0]
-        if self._module == "tensorrt" and not (major.isdecimal() and int(major) >= PYTHON_RUNNER_MAJOR):
+        if self._process.module == "tensorrt" and not (major.isdecimal() and int(major) >= PYTHON_RUNNER_MAJOR):
             self.close()
             raise BackendError(
                 f"the Python runner needs TensorRT {PYTHON_RUNNER_MAJOR} or newer, this is {version}",
@@ -111,13 +101,13 @@ class PythonRunner:
     @property
     def version(self) -> str:
         """Version of the module, e.g. ``"10.3.0"``."""
-        return _text(self.open()._about, "version")
+        return text(self.open()._about, "version")
 
     @property
     def provenance(self) -> dict[str, str | None]:
         """What ran: module, its version, path and version of the CUDA runtime, CUDA version of the driver."""
         about = self.open()._about
-        found: dict[str, str | None] = {"runner": "python", "module": self._module}
+        found: dict[str, str | None] = {"runner": "python", "module": self._process.module}
         for name in ("version", "cudart", "cuda", "driver"):
             value = about.get(name)
             found[name] = value if isinstance(value, str) else None
@@ -126,7 +116,7 @@ class PythonRunner:
     @property
     def missing_gpu(self) -> str:
         """Why engines cannot run here, empty where they can."""
-        return _text(self.open()._about, "cuda_error")
+        return text(self.open()._about, "cuda_error")
 
     def build(
         self,
@@ -157,7 +147,8 @@ class PythonRunner:
         Raises:
             InputError: if an option is unknown.
             FileFormatError: if the file is no ONNX file.
-            BackendError: if TensorRT cannot build it, with node, op and version where it names them, or crashed.
+            ExportError: if TensorRT rejects the network: one line with node, op and version.
+            BackendError: if TensorRT cannot build it, crashed, or took too long.
             StorageError: if a file cannot be read or written.
         """
         if precision not in PRECISIONS:
@@ -166,6 +157,7 @@ class PythonRunner:
             )
         self.open()
         payload = {
+            "name": str(onnx_path),
             "onnx": str(onnx_path),
             "engine": str(engine_path),
             "precision": precision,
@@ -175,8 +167,8 @@ class PythonRunner:
             "tf32": tf32,
             "compute_capability": compute_capability,
         }
-        answer = self._call("build", payload, limit_s, f"building {onnx_path}")
-        return EngineBuild(_number(answer, "seconds"), int(_number(answer, "engine_bytes")), _texts(answer, "messages"))
+        answer = self._process.call("dfmobile.export.tensorrt_engine:build", payload, limit_s, f"building {onnx_path}")
+        return EngineBuild(number(answer, "seconds"), int(number(answer, "engine_bytes")), texts(answer, "messages"))
 
     def time(
         self,
@@ -213,11 +205,11 @@ class PythonRunner:
             "budget_ms": min(budget_ms, 1000 * limit_s),
             "cuda_graph": cuda_graph,
         }
-        answer = self._call("time", payload, limit_s, f"timing {engine_path}")
+        answer = self._process.call(f"{_WORKER}:time", payload, limit_s, f"timing {engine_path}")
         samples, host = _times(answer, "samples_ms", runs), _times(answer, "host_ms", runs)
         if len(samples) != len(host):
             raise BackendError(f"the worker gives {len(samples)} times on the GPU and {len(host)} on the host")
-        return EngineTiming(samples, host, int(_number(answer, "warm_up_runs")), _texts(answer, "messages"))
+        return EngineTiming(samples, host, int(number(answer, "warm_up_runs")), texts(answer, "messages"))
 
     def outputs(
         self, engine_path: Path, inputs: Sequence[npt.NDArray[np.float32]], *, limit_s: float = RUN_LIMIT_S
@@ -244,9 +236,9 @@ class PythonRunner:
                 files.append(str(folder / f"input{index}.npy"))
                 np.save(files[-1], array, allow_pickle=False)
             payload = {"engine": str(engine_path), "inputs": files, "folder": name}
-            answer = self._call("outputs", payload, limit_s, f"running {engine_path}")
+            answer = self._process.call(f"{_WORKER}:outputs", payload, limit_s, f"running {engine_path}")
             found = []
-            for index in range(len(_texts(answer, "outputs"))):
+            for index in range(len(texts(answer, "outputs"))):
                 try:
                     values = np.load(folder / f"output{index}.npy", allow_pickle=False)
                 except (OSError, ValueError) as error:
@@ -256,9 +248,8 @@ class PythonRunner:
 
     def close(self) -> None:
         """End the worker; a second call does nothing."""
-        worker, self._worker, self._about = self._worker, None, {}
-        if worker is not None:
-            worker.discard()
+        self._about = {}
+        self._process.close()
 
     def __enter__(self) -> PythonRunner:
         """Open it."""
@@ -269,64 +260,6 @@ class PythonRunner:
     ) -> None:
         """Close it."""
         self.close()
-
-    def _call(self, function: str, payload: dict[str, Any], limit_s: float, doing: str) -> dict[str, Any]:
-        """Call the worker, starting one if there is none.
-
-        Raises:
-            BackendError: if it cannot be started, dies, takes too long, or answers something else.
-        """
-        name = LABELS[self._module]
-        try:
-            if self._worker is None or not self._worker.alive:
-                self._drop()
-                self._worker = WorkerProcess(START_LIMIT_S)
-            answer = self._worker.call(f"{_WORKER}:{function}", {**self._common, **payload}, limit_s)
-        except WorkerDeathError as error:
-            self._drop()
-            last = " | ".join(one_line(line, 300) for line in error.last_lines[-_CRASH_LINES:])
-            what = "took too long" if error.timed_out else "crashed"
-            raise BackendError(
-                f"{name} {what} while {doing}: {error.reason}" + (f"; its last messages: {last}" if last else ""),
-                hint="give it more time"
-                if error.timed_out
-                else "is there a GPU, and enough memory? see: dfmobile doctor",
-            ) from error
-        except ExecutionError as error:
-            raise BackendError(f"{name} failed while {doing}: {one_line(error)}", error.hint) from error
-        except KeyboardInterrupt:
-            self._drop()  # in the middle of a call: its answer would be taken for the next call's
-            raise
-        if answer.get("protocol") != PROTOCOL:
-            self._drop()
-            raise BackendError(f"the worker answers with protocol {answer.get('protocol')!r}, not {PROTOCOL}")
-        return answer
-
-    def _drop(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.discard()
-
-
-def _text(answer: dict[str, Any], name: str) -> str:
-    value = answer.get(name)
-    if not isinstance(value, str):
-        raise BackendError(f"the worker's answer has no {name}")
-    return value
-
-
-def _texts(answer: dict[str, Any], name: str) -> tuple[str, ...]:
-    value = answer.get(name)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise BackendError(f"the worker's answer has no {name}")
-    return tuple(value)
-
-
-def _number(answer: dict[str, Any], name: str) -> float:
-    value = answer.get(name)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-        raise BackendError(f"the worker's answer has no {name}")
-    return float(value)
 
 
 def _times(answer: dict[str, Any], name: str, most: int) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Drives TensorRT's Python module, 10 or newer, or TensorRT-RTX; each function runs in a worker process.
+"""Runs engines with TensorRT's Python module, 10 or newer, or TensorRT-RTX; each function runs in a worker process.
 
 Not verified on hardware: written against the documented interfaces and tested with stand-ins and without a GPU.
 Nothing is kept between calls, so that a worker that died is replaced by starting another.
@@ -6,7 +6,6 @@ Nothing is kept between calls, so that a worker that died is replaced by startin
 
 from __future__ import annotations
 
-import importlib
 import math
 import time as clock
 from collections.abc import Callable, Iterator
@@ -17,30 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from dfmobile.errors import BackendError, ExportError
-from dfmobile.export.tensorrt_api import (
-    KeptMessages,
-    label,
-    make_builder,
-    make_logger,
-    one_line,
-    read_onnx,
-    set_compute_capability,
-)
-from dfmobile.files import atomic_write, read_bytes
+from dfmobile.errors import BackendError
+from dfmobile.export.tensorrt_api import PROTOCOL, KeptMessages, label, load_module, make_logger, one_line
+from dfmobile.files import read_bytes
 from dfmobile.latency.tensorrt.cuda import Cuda, open_cuda
 
-PROTOCOL = 1
-"""Of payloads and answers; both sides check it."""
 LIMIT_BYTES = 8 * 2**30
-"""Largest ONNX or engine file that is read."""
+"""Largest engine file that is read."""
 MIN_WARM_UP_RUNS = 3
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def hello(payload: dict[str, Any]) -> dict[str, Any]:
     """Return ``version`` of the module, and of the CUDA runtime, or why there is none."""
-    trt = _module(payload)
+    trt = load_module(payload)
     answer = {"protocol": PROTOCOL, "version": str(trt.__version__), "label": label(trt)}
     try:
         cuda = open_cuda(payload.get("cudart"))
@@ -48,36 +37,6 @@ def hello(payload: dict[str, Any]) -> dict[str, Any]:
         return {**answer, "cuda": None, "driver": None, "cudart": None, "cuda_error": str(error)}
     versions = {"cuda": cuda.version(), "driver": cuda.version("cudaDriverGetVersion")}
     return {**answer, **versions, "cudart": cuda.path, "cuda_error": ""}
-
-
-def build(payload: dict[str, Any]) -> dict[str, Any]:
-    """Build an engine file from an ONNX file; see ``PythonRunner.build``."""
-    trt, kept = _module(payload), KeptMessages()
-    logger = make_logger(trt, kept)
-    path = Path(payload["onnx"])
-    content = read_bytes(path, LIMIT_BYTES)
-    start = clock.perf_counter()
-    try:
-        builder = make_builder(trt, logger, kept)
-        # The parser owns the weights: it has to live until the engine is built.
-        network, parser = read_onnx(
-            trt, builder, logger, kept, content, str(path), typed=payload["precision"] == "typed"
-        )
-        config = _config(trt, builder, payload)
-        plan = builder.build_serialized_network(network, config)
-        del parser
-    except ExportError as error:
-        raise BackendError(str(error), error.hint) from error
-    except (TypeError, RuntimeError, AttributeError) as error:
-        raise BackendError(f"{label(trt)} cannot build {path}: {kept.cause(one_line(error))}") from error
-    if plan is None:
-        raise BackendError(f"{label(trt)} cannot build {path}: {kept.cause()}")
-    engine = bytes(plan)
-    atomic_write(payload["engine"], engine)
-    if payload.get("timing_cache"):
-        atomic_write(payload["timing_cache"], bytes(config.get_timing_cache().serialize()))
-    seconds = clock.perf_counter() - start
-    return {"protocol": PROTOCOL, "seconds": seconds, "engine_bytes": len(engine), "messages": kept.lines()}
 
 
 def time(payload: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +121,7 @@ class _Loaded:
 
 @contextmanager
 def _opened(payload: dict[str, Any]) -> Iterator[_Loaded]:
-    trt, kept = _module(payload), KeptMessages()
+    trt, kept = load_module(payload), KeptMessages()
     path = Path(payload["engine"])
     content = read_bytes(path, LIMIT_BYTES)
     cuda = open_cuda(payload.get("cudart"))
@@ -240,45 +199,3 @@ def _samples(loaded: _Loaded, run: Callable[[], None], runs: int, budget_ms: flo
         samples.append(cuda.elapsed_ms(begin, end))
         host.append(1000 * (clock.perf_counter() - before))
     return samples, host
-
-
-def _module(payload: dict[str, Any]) -> Any:
-    if payload.get("protocol") != PROTOCOL:
-        raise BackendError(f"this worker has protocol {PROTOCOL}, not {payload.get('protocol')!r}")
-    name = str(payload["module"])
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # a library of NVIDIA's may raise anything
-        raise BackendError(
-            f"the Python module {name} does not load: {one_line(f'{type(error).__name__}: {error}')}",
-            hint=f"python -m pip install 'dfmobile[{name.replace('_', '-')}]'; on a Jetson: JetPack's tensorrt",
-        ) from error
-
-
-def _config(trt: Any, builder: Any, payload: dict[str, Any]) -> Any:
-    config = builder.create_builder_config()
-    if payload["precision"] == "fp16":
-        flag = getattr(trt.BuilderFlag, "FP16", None)
-        if flag is None:
-            raise BackendError(
-                f"{label(trt)} has no fp16 mode: its networks have the types of the ONNX file",
-                hint="write a float16 ONNX file (export --format onnx --precision fp16) and build it as typed",
-            )
-        config.set_flag(flag)
-    if not payload["tf32"]:
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if payload.get("workspace_bytes"):
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(payload["workspace_bytes"]))
-    if payload.get("optimization_level") is not None:
-        config.builder_optimization_level = int(payload["optimization_level"])
-    if payload.get("timing_cache"):
-        path = Path(payload["timing_cache"])
-        stored = read_bytes(path, LIMIT_BYTES) if path.exists() else b""
-        # Of another version or GPU: TensorRT refuses it here, and says so.
-        if not config.set_timing_cache(config.create_timing_cache(stored), False):
-            raise BackendError(
-                f"{label(trt)} refuses the timing cache {path}", hint="it is of another GPU or version: remove it"
-            )
-    if payload.get("compute_capability"):
-        set_compute_capability(trt, config, str(payload["compute_capability"]))
-    return config
