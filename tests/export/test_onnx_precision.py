@@ -78,7 +78,7 @@ def test_only_inputs_and_outputs_are_float32() -> None:
 def test_a_value_that_is_returned_and_used_has_both_types() -> None:
     builder = GraphBuilder()
     x = builder.relu(builder.input("x", EVEN))
-    graph = builder.build(x, builder.softmax(x))
+    graph = builder.build(x, builder.add_op(ops.Softmax(), x)[0])
     assert all(rms < 1e-3 for rms, _ in differ(graph, {}))
 
 
