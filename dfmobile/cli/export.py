@@ -31,7 +31,11 @@ def export(
     input: InputOption = None,
     weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights (.npz).")] = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32; fp16 (weights: half the size; tflite, ncnn); int8 (tflite).")
+        str,
+        typer.Option(
+            "--precision",
+            help="fp32; fp16 (weights: half the size; .onnx: arithmetic too, for TensorRT); int8 (tflite, onnx).",
+        ),
     ] = "fp32",
     calibration: Annotated[
         Path | None, typer.Option("--calibration", metavar="DIR", help="int8: images or .npy files of typical inputs.")

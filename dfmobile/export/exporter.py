@@ -19,8 +19,9 @@ from dfmobile.graph import Graph, Weights
 
 Calibration = Sequence[Sequence[npt.NDArray[np.float32]]]
 FORMATS = ("tflite", "onnx", "ncnn")
-PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32",), "ncnn": ("fp32", "fp16")}
-"""By format; fp16 stores weights as float16 and computes in float32, int8 is static: see ``quantize``."""
+PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16"), "ncnn": ("fp32", "fp16")}
+"""By format. fp16 stores weights as float16 and computes in float32, but of .onnx it computes in float16, as TensorRT
+11 needs it (``onnx_precision``); int8 is static (``quantize``)."""
 _LATER_FORMATS = ("tensorrt",)
 
 
@@ -100,7 +101,12 @@ def model_bytes(
         return quantize_tflite(content, calibration)
     from dfmobile.export.onnx import DEFAULT_OPSET, onnx_bytes
 
-    return onnx_bytes(graph, weights, opset=DEFAULT_OPSET if opset is None else opset, metadata=metadata)
+    content = onnx_bytes(graph, weights, opset=DEFAULT_OPSET if opset is None else opset, metadata=metadata)
+    if precision != "fp16":
+        return content
+    from dfmobile.export.onnx_precision import float16_bytes
+
+    return float16_bytes(content)
 
 
 def export(
@@ -124,8 +130,8 @@ def export(
         format: ``"tflite"``, ``"onnx"`` or ``"ncnn"`` (then ``path`` ends in ``.param``, and the weights and a
             description are written beside it as ``.bin`` and ``.json``).
         opset: of an .onnx file, 13 to 21; 17 by default.
-        precision: ``"fp32"``; of .tflite and ncnn files also ``"fp16"`` (weights only: half the size, the same
-            speed), of .tflite files ``"int8"`` (static, inputs and outputs too).
+        precision: ``"fp32"``, or ``"fp16"`` (half the size; weights only and the same speed, but of .onnx files all
+            but inputs and outputs: for TensorRT); of .tflite files also ``"int8"`` (static, inputs and outputs too).
         calibration: for int8: samples, each with one array ``[N, C, H, W]`` or ``[N, C]`` an input of the graph.
         verify: compare with the reference before the file is put in place: on random inputs, int8 on the first sample.
         metadata: texts to store in the file.

@@ -76,7 +76,6 @@ def test_later_formats_are_refused(tmp_path: Path) -> None:
     ("format", "precision", "message"),
     [
         ("onnx", "int8", "not available for onnx"),
-        ("onnx", "fp16", "not available for onnx"),
         ("ncnn", "int8", "not available for ncnn"),
         ("tflite", "fp7", "unknown"),
     ],
