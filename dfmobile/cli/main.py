@@ -11,12 +11,14 @@ from dfmobile.cli import (
     bench,
     devices,
     doctor,
+    evaluate,
     export,
     lut,
     predict,
     quickstart,
     report,
     search,
+    segment,
     space,
     train,
     weights,
@@ -53,7 +55,10 @@ def options(
     set_debug(debug)
 
 
-for module in (quickstart, doctor, zoo, space, export, devices, bench, lut, predict, search, train, weights, report):
+for module in (
+    *(quickstart, doctor, zoo, space, weights, export, devices, bench, lut, predict, search, train, segment, evaluate),
+    report,
+):
     module.register(app)
 
 
