@@ -97,7 +97,7 @@ def structures(graph: Graph) -> dict[str, str]:
 
 
 def _resized(op: ops.ResizeBilinear, shape: Shape, source: str) -> str:
-    """Return a resize's digest: one row or column is repeated, in which all kinds of resize agree, then interpolated."""
+    """Return a resize's digest: a single row or column is repeated, as all kinds of resize do, then interpolated."""
     grown = tuple(new if old == 1 else old for old, new in zip(shape[2:], op.size, strict=True))
     if grown != shape[2:]:
         source = _digest(f"repeat {grown} {source}")

@@ -148,9 +148,11 @@ def _read_binary(data: bytes, path: str) -> list[NcnnLayer]:
 def _read_text(data: bytes, path: str) -> list[NcnnLayer]:
     try:
         lines = [line.split() for line in data.decode("ascii").splitlines() if line.strip()]
-        count = int(lines[1][0])
+        magic, count = int(lines[0][0]), int(lines[1][0])
     except (ValueError, IndexError) as error:
         raise damaged(path, "it is no param file of ncnn") from error
+    if magic != MAGIC:
+        raise damaged(path, "it is no param file of ncnn")
     _checked_counts(count, path)
     if len(lines) - 2 != count:
         raise damaged(path, f"it claims {count} layers and has {len(lines) - 2}")
