@@ -55,7 +55,7 @@ def class_colours(count: int) -> UInt8Array:
     if not 1 <= count <= 255:
         raise InputError(f"{count} classes do not fit into 8-bit label maps", hint="1 to 255 classes")
     if count == len(CLASS_NAMES):
-        return PALETTE.copy()
+        return np.array(PALETTE, np.uint8)
     hues = [(number * _HUE_STEP) % 1.0 for number in range(count)]
     colours = [colorsys.hsv_to_rgb(hue, 0.65 + 0.3 * (number % 2), 0.9) for number, hue in enumerate(hues)]
-    return (np.array(colours) * 255).round().astype(np.uint8)
+    return np.asarray((np.array(colours) * 255).round(), np.uint8)
