@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dfmobile.architecture import Network
 from dfmobile.data.calibration import read_samples
 from dfmobile.data.class_names import class_names
 from dfmobile.data.dataset import UInt8Array
-from dfmobile.data.input_preprocessing import Preprocessing
+from dfmobile.data.input_preprocessing import LEGACY_KEY, METADATA_KEY, Preprocessing
 from dfmobile.data.preprocessing import to_array
 from dfmobile.errors import InputError
 from dfmobile.export.exporter import check_options, model_bytes
@@ -37,6 +37,7 @@ class InferenceModel:
         input_shape: ``[1, C, H, W]``.
         output_shape: ``[1, classes, h, w]`` (segmentation) or ``[1, classes]``.
         preprocessing: of the pixels.
+        preprocessing_is_known: whether the file names it.
         classes: their names.
         runtime: one of ``FORMATS``.
         precision: of the model.
@@ -48,6 +49,7 @@ class InferenceModel:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     preprocessing: Preprocessing
+    preprocessing_is_known: bool
     classes: tuple[str, ...]
     runtime: str
     precision: str
@@ -141,6 +143,7 @@ def model_of_weights(
         input_shape=tuple(network.input_shape),
         output_shape=tuple(network.output_shape),
         preprocessing=preprocessing,
+        preprocessing_is_known=_is_known(metadata),
         classes=names,
         runtime=runtime,
         precision=precision,
@@ -198,12 +201,17 @@ def model_of_file(path: Path) -> InferenceModel:
         input_shape=input_shape,
         output_shape=output_shape,
         preprocessing=Preprocessing.of_weights(metadata),
+        preprocessing_is_known=_is_known(metadata),
         classes=class_names(metadata, count, segmentation=len(output_shape) == 4),
         runtime=runtime,
         precision=metadata.get("precision", "as in the file"),
         identity=hashlib.sha256(content + json.dumps(dict(metadata), sort_keys=True).encode()).hexdigest(),
         open=open_,
     )
+
+
+def _is_known(metadata: Mapping[str, str]) -> bool:
+    return METADATA_KEY in metadata or LEGACY_KEY in metadata
 
 
 def _opener(runtime: str, content: bytes) -> Callable[[int], ModelRunner]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfmobile.cli.common import parse_size
+from dfmobile.cli.common import parse_size, say
 
 if TYPE_CHECKING:
     from dfmobile.accuracy.inference import InferenceModel
@@ -55,11 +55,18 @@ def open_model(
                 f"--model and {extra[0]} exclude one another",
                 hint="a model file has its own weights, input and precision",
             )
-        return model_of_file(model)
+        return note_preprocessing(model_of_file(model))
     if architecture is None or weights is None:
         raise InputError("which network?", hint="give --arch ARCH and --weights FILE, or --model FILE")
     resolved = resolve(architecture)
     found = zoo.find(architecture)
     default = (zoo.get(found).width, zoo.get(found).height) if found else zoo.default_input(resolved)
     network = build(resolved, *(parse_size(input) if input else default))
-    return model_of_weights(network, weights, runtime or "litert", precision or "fp32", calibration)
+    return note_preprocessing(model_of_weights(network, weights, runtime or "litert", precision or "fp32", calibration))
+
+
+def note_preprocessing(model: InferenceModel) -> InferenceModel:
+    """Say so where the file names no preprocessing."""
+    if not model.preprocessing_is_known:
+        say("note: the file names no preprocessing: ImageNet's is taken; `weights import --preprocessing` sets one")
+    return model

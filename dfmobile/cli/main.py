@@ -9,6 +9,7 @@ import typer
 from dfmobile import __version__
 from dfmobile.cli import (
     bench,
+    bundle,
     devices,
     doctor,
     evaluate,
@@ -57,7 +58,7 @@ def options(
 
 for module in (
     *(quickstart, doctor, zoo, space, weights, export, devices, bench, lut, predict, search, train, segment, evaluate),
-    report,
+    *(bundle, report),
 ):
     module.register(app)
 
