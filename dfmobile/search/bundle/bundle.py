@@ -163,8 +163,10 @@ def _models(
     progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     network, preprocessing = request.network, Preprocessing.of_weights(about)
-    read = lambda path: [] if path is None else read_samples(path, network.input_shape, preprocessing)  # noqa: E731
-    calibration, check = read(request.calibration), read(request.check)
+    calibration, check = (
+        [] if path is None else read_samples(path, network.input_shape, preprocessing)
+        for path in (request.calibration, request.check)
+    )
     base = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in request.name).strip("-") or "model"
     found = []
     for format in request.formats:
