@@ -75,7 +75,6 @@ def test_later_formats_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("format", "precision", "message"),
     [
-        ("onnx", "int8", "not available for onnx"),
         ("ncnn", "int8", "not available for ncnn"),
         ("tflite", "fp7", "unknown"),
     ],
