@@ -26,6 +26,7 @@ from dfmobile.export.weights import save_weights
 from dfmobile.graph import initialise
 from dfmobile.latency.backends.base import open_backend
 from dfmobile.latency.header import TableHeader
+from dfmobile.latency.measurement import PassResult
 from dfmobile.latency.table import LatencyTable
 from dfmobile.search.bundle import BundleLatency, BundleRequest, write_bundle
 
@@ -52,11 +53,30 @@ def request_(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Bund
 
 
 def table_of(path: Path, network: Network | None, **changes: Any) -> Path:
-    """Write a table of this host, with the blocks of a network measured in no time."""
+    """Write a table of this host, in which each block of a network takes 0.25 ms."""
+    timed = PassResult(
+        hot_ms=[0.25, 0.25],
+        cold_ms=[0.5],
+        clock="thread-cpu",
+        warm_up_ms=[0.25],
+        warm_up_runs=1,
+        steady=True,
+        init_ms=1.0,
+        kernel_ms=1.0,
+        kernel_wall_ms=1.0,
+        cpu_wall_ratio=1.0,
+        involuntary_switches=0,
+        started_utc="2026-01-01T00:00:00+00:00",
+        conditions_before={},
+        conditions_after={},
+    )
     with open_device("local") as device:
         header = TableHeader.of(open_backend("litert", device))
-        with LatencyTable.create(path, header.model_copy(update=changes)):
-            pass
+    with LatencyTable.create(path, header.model_copy(update=changes)) as table:
+        session = table.start_session({})
+        for block in {block.key: block for block in (network.blocks if network else ())}.values():
+            for number in range(2):
+                table.record_pass(block, number, timed, session=session, model_sha256="ab" * 32)
     return path
 
 
@@ -114,6 +134,31 @@ def test_latencies_are_measured_where_the_device_is(request_: BundleRequest, tmp
     assert [(item["kind"], item["precision"]) for item in manifest["latencies"]] == [("measured", "fp32")] * 2
     assert all(item["latency_ms"] > 0 for item in manifest["latencies"])
     assert "**measured**" in (tmp_path / "b" / "README.md").read_text()
+
+
+def test_latencies_are_predicted_from_a_table_of_the_device(
+    request_: BundleRequest, network: Network, tmp_path: Path
+) -> None:
+    table = table_of(tmp_path / "t.sqlite", network)
+    # A packaged profile stands for every device that it fits.
+    with open_device("local") as device:
+        profiles = [device.profile]
+    if profiles[0].abi == "x86_64":
+        profiles.append(known_profiles()["generic-x86-64"])
+    for number, profile in enumerate(profiles):
+        manifest = write_bundle(replace(request_, profile=profile, tables=(table,)), tmp_path / f"b{number}")
+        found = manifest["latencies"]
+        assert [(item["kind"], item["model"]) for item in found] == [
+            ("predicted", "models/small-net.tflite"),
+            ("predicted", "models/small-net.fp16.tflite"),
+        ]
+        assert found[0]["latency_ms"] == pytest.approx(0.25 * len(network.blocks))
+        assert "t.sqlite" in found[0]["note"]
+        assert not any("latencies of" in text for text in manifest["absent"])
+    int8 = table_of(tmp_path / "i.sqlite", network, precision="int8")
+    with pytest.raises(InputError, match="of which the bundle has no model") as caught:
+        write_bundle(replace(request_, profile=profiles[0], tables=(int8,)), tmp_path / "c")
+    assert "--calibration" in caught.value.hint
 
 
 def test_tables_of_other_devices_or_without_the_blocks_are_refused(request_: BundleRequest, tmp_path: Path) -> None:
