@@ -45,6 +45,7 @@ class _Conversion:
     weights: Weights = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)  # value of each blob that is known
     merged: dict[str, str] = field(default_factory=dict)
+    norms: dict[str, str] = field(default_factory=dict)  # name of each batch norm that nothing read yet, by its value
 
     def emit(self, layer: NcnnLayer, op: Op, inputs: list[str], **weights: FloatArray) -> tuple[str, ...]:
         shapes = tuple(self.builder.shape(value) for value in inputs)
@@ -57,6 +58,8 @@ class _Conversion:
             if weights[role].size != parameter.size:
                 raise _UnknownError(f"its {role} has {weights[role].size} values, not {parameter.size}")
         outputs = self.builder.add_op(op, *inputs, name=layer.name)
+        for value in inputs:
+            self.norms.pop(value, None)
         for role, parameter in expected.items():
             self.weights[f"{layer.name}.{role}"] = weights[role].reshape(parameter.shape)
         return outputs
@@ -346,17 +349,18 @@ def _norm(work: _Conversion, layer: NcnnLayer, inputs: list[str], weights: Tenso
             raise _UnknownError(f"its epsilon is {epsilon}")
         if not (weights["variance"].astype(np.float64) + epsilon > 0).all():
             raise _UnknownError("its variances are not above 0")
-        return work.emit(layer, ops.BatchNorm(epsilon), inputs, **weights)
-    before = next((node for node in work.builder.nodes if inputs[0] in node.outputs), None)
-    alone = sum(inputs[0] in node.inputs for node in work.builder.nodes) == 0
-    if before is None or not isinstance(before.op, ops.BatchNorm) or not alone or len(inputs) != 1:
+        outputs = work.emit(layer, ops.BatchNorm(epsilon), inputs, **weights)
+        work.norms[outputs[0]] = layer.name
+        return outputs
+    before = work.norms.get(inputs[0])
+    if before is None or len(inputs) != 1 or "scale" not in weights:
         raise _UnknownError("a scale is known behind a batch norm only")
     scale = weights["scale"]
     shift = weights.get("shift", np.zeros_like(scale))
     own = work.weights
-    if scale.shape != own[f"{before.name}.scale"].shape:
+    if scale.shape != own[f"{before}.scale"].shape:
         raise _UnknownError(f"it scales {scale.size} channels")
-    own[f"{before.name}.shift"] = own[f"{before.name}.shift"] * scale + shift
-    own[f"{before.name}.scale"] = own[f"{before.name}.scale"] * scale
-    work.merged[layer.name] = before.name
+    own[f"{before}.shift"] = own[f"{before}.shift"] * scale + shift
+    own[f"{before}.scale"] = own[f"{before}.scale"] * scale
+    work.merged[layer.name] = before
     return (inputs[0],)
