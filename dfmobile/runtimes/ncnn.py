@@ -78,7 +78,8 @@ class NcnnRunner(ModelRunner):
         net = ncnn.Net()
         net.opt.num_threads = threads
         for name in _OFF:
-            setattr(net.opt, name, False)
+            if hasattr(net.opt, name):  # older versions have fewer
+                setattr(net.opt, name, False)
         self._load(net, model)
         self._ncnn, self._net = ncnn, net
         self._input_names = [name for name, _ in inputs]
