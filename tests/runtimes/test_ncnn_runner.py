@@ -46,12 +46,18 @@ def test_misuse_is_told() -> None:
         ("7767517\n1 1\nReLU a 0 1 b\n", "does not name the size"),
         ("7767517\n1 1\nInput a 0 1 b\n", "does not name the size"),
         ("7767517\n1 1\nInput a 0 1 b 0=x\n", "not readable"),
-        (MODEL.param.replace("Convolution", "Conovlution"), "cannot load"),
+        (MODEL.param.replace("Convolution", "Conovlution"), "has a layer 'Conovlution', which ncnn"),
     ],
 )
 def test_what_is_no_model_is_told(param: str, message: str) -> None:
     with pytest.raises(BackendError, match=message):
         NcnnRunner(NcnnModel(param, MODEL.binary))
+
+
+def test_a_bin_that_is_cut_off_is_told() -> None:
+    for share in (0.0, 0.3, 0.99):
+        with pytest.raises(BackendError, match="cannot load"):
+            NcnnRunner(NcnnModel(MODEL.param, MODEL.binary[: int(share * len(MODEL.binary))]))
 
 
 def test_files_lie_beside_each_other(tmp_path: Path) -> None:

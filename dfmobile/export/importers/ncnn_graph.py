@@ -10,6 +10,7 @@ import numpy as np
 
 from dfmobile.errors import GraphError
 from dfmobile.export.importers.base import FloatArray, is_bilinear, one_line
+from dfmobile.export.importers.ncnn_bin import CONVOLUTIONS
 from dfmobile.export.importers.ncnn_param import NcnnLayer
 from dfmobile.graph import Graph, GraphBuilder, Shape, Weights, ops
 from dfmobile.graph.ops import Op, Pair
@@ -140,12 +141,7 @@ def _convert(
 
 def _activated(work: _Conversion, layer: NcnnLayer, outputs: tuple[str, ...]) -> tuple[str, ...]:
     """Append the activation that newer files keep in the layer itself."""
-    kind = 0
-    if layer.type.endswith(("Convolution", "ConvolutionDepthWise", "DeconvolutionDepthWise")) or layer.type in (
-        "Deconvolution",
-        "InnerProduct",
-    ):
-        kind = layer.parameters.integer(9)
+    kind = layer.parameters.integer(9) if layer.type in (*CONVOLUTIONS, "InnerProduct") else 0
     if kind == 0:
         return outputs
     if kind == 1:
