@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dfmobile.architecture import Architecture, build
 from dfmobile.errors import InputError
 from dfmobile.export.importers.base import LIMIT_BYTES, WRONG_FILE, ImportedWeights, check_complete, some
@@ -44,6 +46,12 @@ def import_weights(
     if not 1 <= len(paths) <= 2:
         raise InputError(f"{len(paths)} files are given", hint=f"give one network's files: {FORMATS}")
     contents = [(Path(path), read_bytes(path, LIMIT_BYTES)) for path in paths]
+    # Damaged numbers overflow on their way; what is not finite in the end is refused.
+    with np.errstate(all="ignore"):
+        return _import(architecture, size, contents)
+
+
+def _import(architecture: Architecture, size: tuple[int, int], contents: list[tuple[Path, bytes]]) -> ImportedWeights:
     param = [item for item in contents if is_param(item[1])]
     if any(len(data) > _PARAM_LIMIT_BYTES for _, data in param):
         raise InputError(f"{param[0][0]} is larger than any param file of ncnn", hint=WRONG_FILE)
@@ -53,7 +61,7 @@ def import_weights(
         return import_ncnn(architecture, size, param[0][1], binary[1], names)
     if len(contents) == 2:
         raise InputError(
-            f"{paths[0]} and {paths[1]}: two files are ncnn's param and bin, these are not",
+            f"{contents[0][0]} and {contents[1][0]}: two files are ncnn's param and bin, these are not",
             hint=f"give one network's files: {FORMATS}",
         )
     path, data = contents[0]
