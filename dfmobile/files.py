@@ -128,7 +128,14 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int | None = None) -> 
     """
     try:
         with Path(path).open("rb") as stream:
-            data = stream.read() if limit_bytes is None else stream.read(limit_bytes + 1)
+            if limit_bytes is None:
+                data = stream.read()
+            else:
+                # A read takes memory for all that it is asked for: first what the file says to have.
+                size = os.fstat(stream.fileno()).st_size
+                data = stream.read(min(limit_bytes, size) + 1)
+                if len(data) > size:  # files of /proc say 0
+                    data += stream.read(limit_bytes + 1 - len(data))
     except OSError as error:
         raise storage_error(error, path, "read") from error
     if limit_bytes is not None and len(data) > limit_bytes:

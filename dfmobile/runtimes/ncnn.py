@@ -75,10 +75,12 @@ class NcnnRunner(ModelRunner):
             param = read_bytes(model, MODEL_LIMIT_BYTES).decode("ascii", "replace")
             model = NcnnModel(param, read_bytes(bin_path(model), MODEL_LIMIT_BYTES))
         inputs = _inputs(model.param, self._name)
+        self._check_layers(ncnn, model.param)
         net = ncnn.Net()
         net.opt.num_threads = threads
         for name in _OFF:
-            setattr(net.opt, name, False)
+            if hasattr(net.opt, name):  # older versions have fewer
+                setattr(net.opt, name, False)
         self._load(net, model)
         self._ncnn, self._net = ncnn, net
         self._input_names = [name for name, _ in inputs]
@@ -86,6 +88,13 @@ class NcnnRunner(ModelRunner):
         self._output_names = list(net.output_names())
         self._held: list[Any] = []
         self._results: list[Any] = []
+
+    def _check_layers(self, ncnn: Any, param: str) -> None:
+        # Some versions end the process where they do not know a layer.
+        for line in param.splitlines()[2:]:
+            kind = line.split()[0] if line.strip() else "Noop"
+            if ncnn.layer_to_index(kind) < 0:
+                raise BackendError(f"{self._name} has a layer {kind[:40]!r}, which ncnn {ncnn.__version__} lacks")
 
     def _load(self, net: Any, model: NcnnModel) -> None:
         # Its Python module takes weights from files only.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -68,7 +68,6 @@ class _Group:
     layer: CaffeLayer
     norm: CaffeLayer | None = None
     scale: CaffeLayer | None = None
-    rest: list[CaffeLayer] = field(default_factory=list)
 
 
 def import_caffe(architecture: Architecture, size: tuple[int, int], data: bytes, path: str) -> ImportedWeights:
@@ -122,7 +121,6 @@ def import_caffe(architecture: Architecture, size: tuple[int, int], data: bytes,
         for layer in (*others, *[part for name, group in groups.items() if name not in used for part in _parts(group)])
         for values in layer.weights
     ]
-    # In the deployed form nothing may be left of a batch norm: the weights would be half of something.
     about = {"batch_norm_epsilon": "the network's own: files of V1 do not keep it"} if assumed else {}
     return ImportedWeights(weights, form, "caffe", fixed, tuple(unused), about)
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from dfmobile.export.importers.base import FloatArray, damaged, one_line
 
-_FIELD_LIMIT, _LAYER_LIMIT, _BLOB_LIMIT, _TEXT_LIMIT = 2_000_000, 10_000, 16, 1024
+_FIELD_LIMIT, _LAYER_LIMIT, _LINK_LIMIT, _BLOB_LIMIT, _TEXT_LIMIT = 2_000_000, 10_000, 4096, 16, 1024
+_PART_LIMIT = 1024  # Caffe writes a blob's values as one part
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _NET_V1, _NET_V2 = 2, 100
 # Of V1's enumeration those with weights; batch norms came after it, so that forks number them as they like.
@@ -150,10 +151,11 @@ def _layer(wire: _Wire, data: memoryview, numbers: tuple[int, ...]) -> CaffeLaye
             layer.name = wire.text(content)
         elif number == type_:
             layer.type = wire.text(content)
-        elif number == bottoms:
-            layer.bottoms.append(wire.text(content))
-        elif number == tops:
-            layer.tops.append(wire.text(content))
+        elif number in (bottoms, tops):
+            links = layer.bottoms if number == bottoms else layer.tops
+            if len(links) >= _LINK_LIMIT:
+                raise damaged(wire.path, f"layer {one_line(layer.name)} has more than {_LINK_LIMIT} inputs or outputs")
+            links.append(wire.text(content))
         elif number == blobs:
             if len(layer.weights) >= _BLOB_LIMIT:
                 raise damaged(wire.path, f"layer {one_line(layer.name)} has more than {_BLOB_LIMIT} blobs")
@@ -176,6 +178,7 @@ def _kind_by_weights(layer: CaffeLayer) -> str:
 
 
 def _blob(wire: _Wire, data: memoryview, layer: str) -> FloatArray:
+    where = f"a blob of layer {one_line(layer)}"
     legacy: dict[int, int] = {}
     shape: list[int] | None = None
     parts: dict[int, list[memoryview]] = {5: [], 8: []}  # float data, double data
@@ -185,8 +188,9 @@ def _blob(wire: _Wire, data: memoryview, layer: str) -> FloatArray:
         elif number == 7 and kind == _BYTES:
             shape = _extents(wire, content)
         elif number in parts and kind in (_BYTES, _FIXED32, _FIXED64):
+            if len(parts[number]) >= _PART_LIMIT:
+                raise damaged(wire.path, f"{where} has its values one by one, which Caffe does not write")
             parts[number].append(content)
-    where = f"a blob of layer {one_line(layer)}"
     if bool(parts[5]) == bool(parts[8]):
         raise damaged(wire.path, f"{where} has no float32 or float64 values, or both")
     stored, item = (parts[5], "<f4") if parts[5] else (parts[8], "<f8")

@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dfmobile.architecture import Architecture, build
 from dfmobile.errors import InputError
-from dfmobile.export.importers.base import LIMIT_BYTES, ImportedWeights, check_complete, some
+from dfmobile.export.importers.base import LIMIT_BYTES, WRONG_FILE, ImportedWeights, check_complete, some
 from dfmobile.export.importers.caffe import import_caffe, is_caffemodel
 from dfmobile.export.importers.ncnn import import_ncnn
 from dfmobile.export.importers.ncnn_param import is_param
@@ -17,6 +19,8 @@ from dfmobile.export.network_weights import network_form
 from dfmobile.export.weights import load_weights_file
 from dfmobile.files import read_bytes
 
+_ROOM_BYTES = 16 * 2**20
+_PARAM_LIMIT_BYTES = 16 * 2**20
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 FORMATS = "ncnn (.param or .param.bin with .bin), Caffe (.caffemodel), .safetensors, .npz"
 
@@ -42,14 +46,22 @@ def import_weights(
     if not 1 <= len(paths) <= 2:
         raise InputError(f"{len(paths)} files are given", hint=f"give one network's files: {FORMATS}")
     contents = [(Path(path), read_bytes(path, LIMIT_BYTES)) for path in paths]
+    # Damaged numbers overflow on their way; what is not finite in the end is refused.
+    with np.errstate(all="ignore"):
+        return _import(architecture, size, contents)
+
+
+def _import(architecture: Architecture, size: tuple[int, int], contents: list[tuple[Path, bytes]]) -> ImportedWeights:
     param = [item for item in contents if is_param(item[1])]
+    if any(len(data) > _PARAM_LIMIT_BYTES for _, data in param):
+        raise InputError(f"{param[0][0]} is larger than any param file of ncnn", hint=WRONG_FILE)
     if len(param) == 1 and len(contents) == 2:
         (binary,) = [item for item in contents if item[0] is not param[0][0]]
         names = param[0][0].name, binary[0].name
         return import_ncnn(architecture, size, param[0][1], binary[1], names)
     if len(contents) == 2:
         raise InputError(
-            f"{paths[0]} and {paths[1]}: two files are ncnn's param and bin, these are not",
+            f"{contents[0][0]} and {contents[1][0]}: two files are ncnn's param and bin, these are not",
             hint=f"give one network's files: {FORMATS}",
         )
     path, data = contents[0]
@@ -59,9 +71,11 @@ def import_weights(
 
 
 def _single(architecture: Architecture, size: tuple[int, int], path: Path, data: bytes) -> ImportedWeights:
+    network = build(architecture, *size)
     if data[:4] == b"PK\x03\x04":
-        weights, metadata = load_weights_file(path, LIMIT_BYTES)
-        kind = "npz"
+        # Archives unpack to any size: no more than the network needs, in float64, and some room.
+        elements = sum(parameter.size for parameter in network.graph.parameters().values())
+        (weights, metadata), kind = load_weights_file(path, 8 * elements + _ROOM_BYTES), "npz"
     elif is_safetensors(data):
         (weights, metadata), kind = read_safetensors(data, path.name), "safetensors"
     elif data[:8] == _HDF5:
@@ -70,7 +84,6 @@ def _single(architecture: Architecture, size: tuple[int, int], path: Path, data:
         return import_caffe(architecture, size, data, path.name)
     else:
         raise InputError(f"{path} is of no known format", hint=f"known are: {FORMATS}")
-    network = build(architecture, *size)
     form, graph = network_form(network, weights)
     unknown = [name for name in weights if name not in graph.parameters()]
     if unknown:

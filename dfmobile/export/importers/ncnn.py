@@ -43,7 +43,9 @@ def import_ncnn(
     try:
         network = build(architecture, width, height)
     except InputError as error:
-        raise InputError(f"{names[0]} is for an input of {width}x{height}: {error}", error.hint) from error
+        raise InputError(
+            f"{names[0]} is for an input of {width}x{height}: {error}", error.hint or WRONG_FILE
+        ) from error
     try:
         found = ncnn_graph(layers, tensors, network.input_shape)
         graph, folded = fold_batch_norm(found.graph), fold_weights(found.graph, found.weights)
