@@ -21,7 +21,8 @@ MAX_LAYERS = 100_000
 _VALUE = r"(-?[0-9a-z.+-]{1,40})"
 # The end of an entry, read from the right: a name is written as it is, with whatever quotes and backslashes it has.
 _END = re.compile(
-    rf'", "timeMs" : {_VALUE}, "averageMs" : {_VALUE}(?:, "medianMs" : {_VALUE})?, "percentage" : {_VALUE} \}}\s{{0,9}}\Z'
+    rf'", "timeMs" : {_VALUE}, "averageMs" : {_VALUE}(?:, "medianMs" : {_VALUE})?'
+    rf', "percentage" : {_VALUE} \}}\s{{0,9}}\Z'
 )
 _END_CHARS = 300
 _START = re.compile(r'\s{0,9},?\s{0,9}\{ "name" : "')
