@@ -1,7 +1,7 @@
 """trtexec's command line by version: what to pass for a build, a timing and a profile, every choice explicit.
 
 The table says from which version to which a flag exists; source: the option parsers of NVIDIA's open releases 7.1.3
-to 11.1 (``samples/common/sampleOptions.cpp``), and the help of a real trtexec 8.5.3. Three things that are easy to get
+to 11.1 (``samples/common/sampleOptions.cpp``), and the help of a real trtexec 8.5.3. Four things that are easy to get
 wrong:
 
 - TensorRT 11 turns CUDA graphs and spin-wait on and data transfers off by default. Its ``--useCudaGraph``,
@@ -10,6 +10,9 @@ wrong:
 - TensorRT 11 has no ``--fp16``, and no ``--int8`` either: that string in its sources belongs to the builder for safety
   engines. Every network is typed by its ONNX file.
 - trtexec up to 7.2 takes an ONNX file with a fixed batch only with ``--explicitBatch``; from 8.0 on it is implied.
+
+- trtexec 7.1 attaches its profiler wherever it exports times, so they are those of a profiled engine, and only there
+  or with ``--dumpProfile``.
 
 What a version cannot do is an ``InputError``, never left out.
 """
@@ -25,7 +28,8 @@ from dfmobile.errors import InputError, quoted
 from dfmobile.latency.tensorrt.versions import TensorRTVersion
 
 OLDEST = TensorRTVersion(7, 1)
-_V8_0_1, _V8_4, _V8_6 = TensorRTVersion(8, 0, 1), TensorRTVersion(8, 4), TensorRTVersion(8, 6)
+_V7_2, _V8_0_1 = TensorRTVersion(7, 2), TensorRTVersion(8, 0, 1)
+_V8_4, _V8_6 = TensorRTVersion(8, 4), TensorRTVersion(8, 6)
 _V10, _V11 = TensorRTVersion(10, 0), TensorRTVersion(11, 0)
 
 # Flag: (the first version that has it, the first that has it no more).
@@ -174,6 +178,11 @@ def timing_flags(version: TensorRTVersion, request: TimingRequest) -> list[str]:
         InputError: if that version cannot do it, or a value cannot be used.
     """
     flags = _Flags(version)
+    if version < _V7_2:
+        raise InputError(
+            f"trtexec {version.text} profiles every layer where it exports times, which makes them slower",
+            hint="update the board to JetPack 4.6, which has TensorRT 8",
+        )
     flags.path("--loadEngine", request.engine)
     flags.path("--exportTimes", request.times)
     flags.add("--warmUp", str(_at_least(0, request.warm_up_ms, "the warm-up", "ms")))
@@ -210,6 +219,8 @@ def profile_flags(version: TensorRTVersion, engine: str, profile: str) -> list[s
     flags = _Flags(version)
     flags.path("--loadEngine", engine)
     flags.path("--exportProfile", profile)
+    if version < _V7_2:
+        flags.add("--dumpProfile")
     flags.add("--infStreams" if flags.has("--infStreams") else "--streams", "1")
     _switch(flags, wanted=False, on="--useCudaGraph", off="--noCudaGraph")
     return flags.arguments

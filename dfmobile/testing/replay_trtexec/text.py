@@ -115,7 +115,7 @@ def summarise(printer: Printer, runs: List[Run], warm_up: List[Run], warm_up_ms:
     mean = sum(computes) / len(computes)
     printer.say("Total GPU Compute Time: {:g} s".format(sum(computes) / 1000))
     variation = (sum((value - mean) ** 2 for value in computes) / len(computes)) ** 0.5 / mean * 100
-    limit = 1.0 if old else 2.5
+    limit = 1.0 if printer.version < (8, 6) else 2.5
     if variation > limit:
         unstable = "* GPU compute time is unstable, with coefficient of variance = {:g}%.".format(variation)
         printer.say(unstable, "W")
