@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -282,6 +283,55 @@ def test_a_recorded_log_is_played_and_still_a_replay(tmp_path: Path, reference: 
     assert ended.log.gpu_compute is not None
     assert ended.log.gpu_compute.median_ms == 39.9982
     assert ended.log.replay
+
+
+def shape(text: str, first: str, last: str) -> list[str]:
+    """Lines from one to another with every number as #, without warnings and traces."""
+    lines = [line for line in text.splitlines() if "[W]" not in line]
+    start = next(index for index, line in enumerate(lines) if first in line)
+    end = next(index for index, line in enumerate(lines) if index > start and last in line)
+    return [re.sub(r"[0-9.]+(?:e-[0-9]+)?", "#", line).rstrip() for line in lines[start : end + 1]]
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [("8.2.1", "8.0.1_nano_excerpt"), ("10.3.0", "10.16.1_result_01"), ("11.0.0", "10.16.1_result_01")],
+)
+def test_its_summary_reads_like_a_real_one(tmp_path: Path, reference: Path, version: str, name: str) -> None:
+    board = Board(tmp_path, version)
+    assert board.build().code == 0
+    real = (reference / "tensorrt" / f"trtexec_{name}.log").read_text(encoding="utf-8")
+    ends = ("=== Performance summary ===", "Explanations of the performance metrics")
+    assert shape(board.time().text, *ends) == shape(real, *ends)
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [("8.5.2", "8.5.2_xavier_profile_excerpt"), ("10.3.0", "10.16.1_result_05"), ("11.0.0", "10.16.1_result_05")],
+)
+def test_its_profile_reads_like_a_real_one(tmp_path: Path, reference: Path, version: str, name: str) -> None:
+    board = Board(tmp_path, version)
+    assert board.build().code == 0
+    ended = board.run([*profile_flags(board.version, board.path("a.engine"), board.path("p.json")), "--dumpProfile"])
+    real = (reference / "tensorrt" / f"trtexec_{name}.log").read_text(encoding="utf-8")
+    ours, theirs = (shape(text, "=== Profile (", " Total") for text in (ended.text, real))
+    columns = [[" ".join(line.split()) for line in (part[0], part[1], part[-1])] for part in (ours, theirs)]
+    assert columns[0] == columns[1]
+    sample = (reference / "tensorrt" / "A100_fp16_resnet.onnx.engine.profile.json").read_text(encoding="utf-8")
+    entry = [re.sub(r'"name" : ".*?"|[0-9.]+', "#", text.splitlines()[2]) for text in (
+        (board.folder / "p.json").read_text(encoding="utf-8"), sample)]  # fmt: skip
+    assert entry[0] == entry[1]
+
+
+def test_its_times_read_like_a_real_file(tmp_path: Path, reference: Path) -> None:
+    board = Board(tmp_path, "10.3.0")
+    assert board.build().code == 0
+    assert board.time(transfers=False).code == 0
+    ours = (board.folder / "t.json").read_text(encoding="utf-8")
+    real = (reference / "tensorrt" / "A100_fp16_resnet.onnx.engine.timing.json.head").read_text(encoding="utf-8")
+    for line in range(3):
+        a, b = (re.sub(r": [0-9.]+", ": #", text.splitlines()[line]) for text in (ours, real))
+        assert a == b
 
 
 def test_settings_that_do_not_exist_are_refused(tmp_path: Path) -> None:
