@@ -85,6 +85,15 @@ MODULES = {
     "p3834-0008": "Jetson AGX Thor T5000",
 }
 
+# The chip, as the device tree names it, to its GPU and CUDA's compute capability (CUDA documentation).
+GPUS = {
+    "tegra210": ("NVIDIA Maxwell (GM20B)", "5.3"),
+    "tegra186": ("NVIDIA Pascal (GP10B)", "6.2"),
+    "tegra194": ("NVIDIA Volta (GV11B)", "7.2"),
+    "tegra234": ("NVIDIA Ampere (GA10B)", "8.7"),
+    "tegra264": ("NVIDIA Blackwell (GB10B)", "11.0"),
+}
+
 # Rails whose sum is what the module takes in, the first set that a board has all of. A rail that another one of the
 # set feeds is left out: on AGX Orin VDDQ_VDD2_1V8AO comes from VIN_SYS_5V0. The carrier board is in none of them.
 _INPUT_RAILS = (

@@ -43,6 +43,7 @@ watch() {
   : >"$ready"
 }
 # tegrastats has nothing to save. What it started itself ends at its next line, for which there is no reader.
+# shellcheck disable=SC2329 # the traps call it
 stop() {
   trap '' HUP INT TERM
   for process in $watcher $meter; do
