@@ -82,7 +82,7 @@ BOARD_FILES = (
     *(FileGroup(path.rpartition("/")[0], ("NvInferVersion.h",), "bytes") for path in TENSORRT_HEADERS),
 )
 
-_LIMITS = RemoteLimits(file_bytes=256 * 1024, total_bytes=2**20, timeout_s=60.0, command_characters=100_000)
+_LIMITS = RemoteLimits(file_bytes=256 * 1024, total_bytes=2 * 2**20, timeout_s=60.0, command_characters=100_000)
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def tool_answer(files: SystemFiles, name: str) -> ToolAnswer:
     text = files.read(path)
     if text is None:
         return ToolAnswer(None, f"{name}: {files.reason(path)}")
-    head, _, body = text.partition("\n")
-    found = re.fullmatch(r"exit ([0-9]{1,3})", head.strip())
+    body, _, last_line = text.rpartition("\n")
+    found = re.fullmatch(r"exit ([0-9]{1,3})", last_line.strip())
     if found is None:
-        return ToolAnswer(None, f"{name}: its answer is damaged")
+        return ToolAnswer(None, f"{name} wrote more than what is read of it")
     if found[1] == "0":
         return ToolAnswer(body)
     if found[1] == "124":
@@ -140,7 +140,7 @@ def tool_answer(files: SystemFiles, name: str) -> ToolAnswer:
 
 def tool_output(files: SystemFiles, name: str) -> str:
     """Return what a tool wrote, however it ended; empty where it did not run."""
-    return (files.read(f"{TOOLS}/{name}") or "").partition("\n")[2]
+    return (files.read(f"{TOOLS}/{name}") or "").rpartition("\n")[0]
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,8 @@
 # Runs the few tools that describe a Linux board, inside remote_files.sh and with its functions (tell) and variables
 # (root, most, left, skip; IFS is a comma), for dfmobile/devices/board_files.py. Changes nothing on the board; of sudo
 # only `sudo -n`, which asks nobody and fails where a password is needed. What a tool writes comes as a file
-# /dfmobile-tools/NAME that begins with a line `exit CODE`. With a root, only tools below it are run.
+# /dfmobile-tools/NAME that ends in a line `exit CODE`; without it where it was too much. With a root, only tools below it
+# are run.
 if [ -n "$root" ]; then
   places=$root/usr/bin:$root/usr/sbin:$root/bin:$root/usr/src/tensorrt/bin
 else
@@ -29,10 +30,13 @@ tool() {
     *",/dfmobile-tools/$name,"*) return ;;
   esac
   tell f "/dfmobile-tools/$name"
-  out=$($limit "$@" 2>&1 </dev/null)
-  code=$?
+  out=$({
+    $limit "$@" 2>&1 </dev/null
+    printf '\nexit %s\n' "$?"
+  } | head -c 65536)
+  code=${out##*exit }
   tell x ''
-  printf 'exit %s\n%s\n' "$code" "$out" | od -A d -t x1 -v -N "$most"
+  printf '%s\n' "$out" | od -A d -t x1 -v -N "$most"
   left=$((left - ${#out}))
 }
 absent() {
