@@ -36,7 +36,7 @@ class BoardConditions:
 
     Attributes:
         base: what all devices have.
-        power_mode: name of the nvpmodel mode; asked for by the probe only.
+        power_mode: name of the nvpmodel mode.
         gpu_khz: clock of the GPU now.
         gpu_range_khz: limits of the GPU's clock.
         gpu_governor: frequency governor of the GPU.
@@ -77,17 +77,19 @@ class BoardConditions:
         return document
 
 
-def read_board_conditions(transport: Transport, *, root: str = "") -> BoardConditions:
+def read_board_conditions(transport: Transport, *, tools: bool = True, root: str = "") -> BoardConditions:
     """Take a snapshot of a board, in one round trip.
 
     Args:
         transport: the board.
-        root: folder on the board that stands for ``/``; for tests.
+        tools: ask nvpmodel and jetson_clocks too, for the power mode and the memory's clock; they take a core for some
+            tenths of a second.
+        root: folder on the board that stands for ``/``, its tools included; for tests.
 
     Raises:
         DeviceError: if the board went away or has no shell. What cannot be read is no error.
     """
-    return board_conditions(read_board_state(transport, root=root))
+    return board_conditions(read_board_state(transport, tools=tools, root=root))
 
 
 def board_conditions(files: SystemFiles) -> BoardConditions:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Literal
 
 from dfmobile.devices.remote_files import FileGroup, RemoteFiles, RemoteLimits
 from dfmobile.devices.system_files import SystemFiles
@@ -108,16 +109,21 @@ def read_board(transport: Transport, *, root: str = "") -> RemoteFiles:
     Raises:
         DeviceError: if the board went away or has no shell. What cannot be read is no error.
     """
-    return RemoteFiles(transport, (*STATE_FILES, *BOARD_FILES), _LIMITS, root=root, first=_tools())
+    return RemoteFiles(transport, (*STATE_FILES, *BOARD_FILES), _LIMITS, root=root, first=_tools("all"))
 
 
-def read_board_state(transport: Transport, *, root: str = "") -> RemoteFiles:
-    """Bring what changes from moment to moment, in one round trip; of the tools, none.
+def read_board_state(transport: Transport, *, tools: bool = True, root: str = "") -> RemoteFiles:
+    """Bring what changes from moment to moment, in one round trip.
+
+    Args:
+        transport: the board.
+        tools: ask nvpmodel and jetson_clocks too; they take a core for some tenths of a second.
+        root: folder on the board that stands for ``/``, its tools included; for tests.
 
     Raises:
         DeviceError: as ``read_board``.
     """
-    return RemoteFiles(transport, STATE_FILES, _LIMITS, root=root)
+    return RemoteFiles(transport, STATE_FILES, _LIMITS, root=root, first=_tools("state") if tools else "")
 
 
 def tool_answer(files: SystemFiles, name: str) -> ToolAnswer:
@@ -143,6 +149,7 @@ def tool_output(files: SystemFiles, name: str) -> str:
     return (files.read(f"{TOOLS}/{name}") or "").rpartition("\n")[0]
 
 
-@lru_cache(maxsize=1)
-def _tools() -> str:
-    return resources.files("dfmobile.devices").joinpath("board_tools.sh").read_text(encoding="utf-8")
+@lru_cache(maxsize=2)
+def _tools(which: Literal["all", "state"]) -> str:
+    script = resources.files("dfmobile.devices").joinpath("board_tools.sh").read_text(encoding="utf-8")
+    return f"tools={which}\n{script}"

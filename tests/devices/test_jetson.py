@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dfmobile.cli.main import app
@@ -17,10 +19,11 @@ from dfmobile.devices.board_conditions import (
     read_board_conditions,
     throttled_between,
 )
-from dfmobile.devices.jetson import probe_linux_board
+from dfmobile.devices.jetson import probe_linux_board, with_board_facts
 from dfmobile.devices.power_trace import energy_per_inference_mj, gpu_clock_range_khz
-from dfmobile.devices.probe import probe_local
+from dfmobile.devices.probe import probe_local, profile_from_files
 from dfmobile.devices.profile import DeviceProfile, dump_profile, fingerprint, load_profile, parse_profile, summary
+from dfmobile.devices.system_files import RecordedFiles
 from dfmobile.devices.tegrastats_monitor import TegrastatsMonitor
 from dfmobile.devices.transport.base import CommandResult
 from dfmobile.devices.transport.local import LocalTransport
@@ -124,7 +127,16 @@ def test_a_power_mode_that_needs_rights(tmp_path: Path) -> None:
     assert missing(profile)["observed.emc_locked"] == "jetson_clocks: no such program"
 
 
-def test_tools_that_hang_or_rave(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_tool_that_hangs_is_given_up(tmp_path: Path) -> None:
+    board = plant_jetson(tmp_path, "nano")
+    board.add_tool("nvpmodel", "sleep 60")
+    board.remove_tool("jetson_clocks")
+    profile = probe(board)
+    assert missing(profile)["observed.power_mode"] == "nvpmodel did not end within 10 s"
+
+
+def test_tools_that_rave(tmp_path: Path) -> None:
     board = plant_jetson(tmp_path, "nano")
     board.add_tool("nvpmodel", "head -c 3000000 /dev/zero | tr '\\0' x")
     board.add_tool("jetson_clocks", "printf '\\377\\001\\nend\\nf 4 /etc\\n'; kill -9 $$")
@@ -199,14 +211,27 @@ def test_locked_clocks(tmp_path: Path, name: str, locked: bool) -> None:
     observed = probe(board).observed
     assert observed is not None
     assert [observed[f"{what}_locked"] for what in ("cpu", "gpu", "emc")] == [locked] * 3
-    conditions = read_board_conditions(LocalTransport(), root=str(board.root))
+    conditions = read_board_conditions(LocalTransport(), tools=False, root=str(board.root))
     assert (conditions.cpu_locked, conditions.gpu_locked, conditions.emc_locked) == (locked, locked, None)
+    assert conditions.power_mode is None
     assert conditions.gpu_khz == board.spec.gpu[1][-1]
     told = clocks_not_locked(conditions)
     assert (told is None) == locked
     if told is not None:
         assert told[0] == "the CPU and GPU clocks of the board are not locked: latencies will move with them"
         assert "sudo jetson_clocks" in told[1]
+
+
+def test_conditions_with_tools(tmp_path: Path) -> None:
+    board = plant_jetson(tmp_path, "orin-nano")
+    conditions = read_board_conditions(LocalTransport(), root=str(board.root))
+    assert (conditions.power_mode, conditions.emc_khz, conditions.emc_locked) == ("MAXN_SUPER", 1600000, False)
+    told = clocks_not_locked(conditions)
+    assert told is not None
+    assert told[0].startswith("the CPU, GPU and memory clocks of the board are not locked")
+    assert conditions.gpu_range_khz == (306000, 1020000)
+    here = read_board_conditions(LocalTransport())  # this machine, which is no board
+    assert (here.power_mode, here.emc_locked, here.gpu_khz) == (None, None, None)
 
 
 def test_throttling(tmp_path: Path) -> None:
@@ -235,6 +260,44 @@ def test_tegrastats_of_a_board_beside_a_command(tmp_path: Path, name: str) -> No
     assert energy.input_mj == pytest.approx(sum(board.spec.rails[rail] for rail in energy.input_rails) * 0.2 / 10)
     assert gpu_clock_range_khz(trace, 0, 300) == (board.spec.gpu[1][-1],) * 2
     assert trace.temperatures_c(0)
+
+
+FILES = {
+    "/sys/devices/system/cpu/online": "0-1",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq": "1",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq": "1",
+    "/sys/class/devfreq/17000000.gpu/min_freq": "306000000",
+    "/sys/class/devfreq/17000000.gpu/max_freq": "306000000",
+    "/sys/class/devfreq/17000000.gpu/available_frequencies": "306000000 612000000",
+    "/sys/class/thermal/cooling_device0/type": "cpu-throttle-alert",
+    "/sys/class/thermal/cooling_device0/cur_state": "1",
+    "/sys/class/hwmon/hwmon0/oc1_event_cnt": "1",
+    "/sys/class/hwmon/hwmon1/name": "ina3221",
+    "/sys/class/hwmon/hwmon1/in1_label": "VDD_IN",
+    "/sys/bus/i2c/drivers/ina3221x/0-0040/iio:device0/rail_name_0": "VDD_IN",
+    "/proc/device-tree/compatible": "nvidia,p3767-0005\0nvidia,tegra234",
+    "/etc/nv_tegra_release": "# R36 (release), REVISION: 4.7",
+    "/dfmobile-tools/nvpmodel": "NV Power Mode: X\nexit 0",
+    "/dfmobile-tools/jetson_clocks": "GPU MinFreq=1 MaxFreq=2 CurrentFreq=3\nexit 0",
+    "/dfmobile-tools/packages": "ii  libnvinfer8 8.2\nexit 1",
+    "/dfmobile-tools/trtexec-path": "/usr/src/tensorrt/bin/trtexec",
+    "/dfmobile-tools/nvidia-smi": "Orin, 540.4, 8.7\nexit 0",
+    "/usr/local/cuda/version.json": '{"cuda": {"version": "12.6"}}',
+}
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_damaged_files_never_break_the_probe(data: st.DataObject) -> None:
+    files = dict(FILES)
+    odd = st.sampled_from(["", "-1", "0", "9" * 40, "\x1b[31m", "exit 0", "x" * 2000, "0-4000", "NC"]) | st.text(
+        max_size=40
+    )
+    for path in data.draw(st.lists(st.sampled_from(sorted(FILES)), max_size=8)):
+        files[path] = data.draw(odd | st.text(max_size=40))
+    view = RecordedFiles(files)
+    profile = with_board_facts(profile_from_files(view), view)
+    assert parse_profile(dump_profile(profile).encode(), "x") == profile
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
