@@ -27,7 +27,7 @@ from dfmobile.devices.transport.base import Transport
 
 _TICK_MS = 10  # kernels of boards count 100 ticks a second for programs
 _GPU_NODE = re.compile(r"gpu|gpu-gpc-0|.*\.(?:gpu|gm20b|gp10b|gv11b|ga10b|gb10b)")
-# Since L4T 34 `gpu-throttle-alert`, `hot-surface-alert`, …; before, the cooling devices of balanced and hard throttling.
+# Since L4T 34 `gpu-throttle-alert`, `hot-surface-alert`, …; before, cooling devices of balanced and hard throttling.
 _ALERT = re.compile(r".{1,60}-alert|(?:cpu|gpu|emergency|skin)-balanced|tegra-(?:heavy|emergency)", re.I)
 
 

@@ -133,7 +133,8 @@ def test_power_modes() -> None:
 def test_packages_are_those_that_are_installed() -> None:
     text = (
         "ii  libnvinfer8 8.5.2-1+cuda11.4\nun  libnvinfer-bin \nrc  libnvinfer7 7.1.3-1\n"
-        "ii  nvidia-jetpack 6.2.1+b38\nii  epoch 1:2.3~rc1-4\nii  none 1:\nii  none +\ndpkg-query: no packages found matching x\n"
+        "ii  nvidia-jetpack 6.2.1+b38\nii  epoch 1:2.3~rc1-4\nii  none 1:\nii  none +\n"
+        "dpkg-query: no packages found matching x\n"
     )
     assert parse_packages(text) == {"libnvinfer8": "8.5.2", "nvidia-jetpack": "6.2.1", "epoch": "2.3"}
 
