@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from dfmobile.devices.board_conditions import (
     read_board_conditions,
     throttled_between,
 )
+from dfmobile.devices.board_files import read_board
 from dfmobile.devices.jetson import probe_linux_board, with_board_facts
 from dfmobile.devices.power_trace import energy_per_inference_mj, gpu_clock_range_khz
 from dfmobile.devices.probe import probe_local, profile_from_files
@@ -193,6 +197,14 @@ def test_this_machine_is_the_same_as_by_the_local_probe() -> None:
     assert profile.kind == "host"
 
 
+@pytest.mark.parametrize("name", ["tx2", "orin-nano"])
+def test_a_jetson_is_the_same_by_the_local_probe(tmp_path: Path, name: str) -> None:
+    board = plant_jetson(tmp_path, name)
+    local = with_board_facts(probe_local(tmp_path), read_board(LocalTransport(), root=str(tmp_path)))
+    assert fingerprint(local) == fingerprint(probe(board))
+    assert local.jetson == probe(board).jetson
+
+
 def test_the_fingerprint_knows_the_power_mode_and_not_the_clocks(tmp_path: Path) -> None:
     board = plant_jetson(tmp_path / "a", "orin-nano")
     locked = plant_jetson(tmp_path / "b", "orin-nano", locked=True)
@@ -318,3 +330,12 @@ def test_the_profile_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert load_profile(tmp_path / "x.yaml").jetson is not None
     done = CliRunner().invoke(app, ["profile", "--device", "ssh:me@board"])
     assert "power_mode: MAXN_SUPER" in done.stdout
+
+
+def test_shellcheck() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    around = 'root="" most="" left="" skip="" tools=""\ntell() { :; }\nplain() { :; }\n'
+    script = around + resources.files("dfmobile.devices").joinpath("board_tools.sh").read_text()
+    done = subprocess.run(["shellcheck", "-s", "sh", "-"], input=script.encode(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode()
