@@ -221,11 +221,11 @@ def test_a_board_without_the_tools(shared_sshd: Sshd, monkeypatch: pytest.Monkey
 
 def test_a_line_that_falls_silent(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ends find out, each by itself: no reset and no end of file ever comes."""
-    set_options(monkeypatch, "ServerAliveInterval=1", "ServerAliveCountMax=2")
-    monkeypatch.setattr(ssh_script, "SILENCE_S", 4)
-    monkeypatch.setattr(ssh_command, "BEAT_S", 1.0)
+    set_options(monkeypatch, "ServerAliveInterval=1", "ServerAliveCountMax=1")
+    monkeypatch.setattr(ssh_script, "SILENCE_S", 2)
+    monkeypatch.setattr(ssh_command, "BEAT_S", 0.5)
     with opened(sshd) as transport:
-        transport.run(["sleep", "6"], timeout_s=LIMIT_S)  # beats keep it alive for longer than the limit
+        transport.run(["sleep", "3.5"], timeout_s=LIMIT_S)  # beats keep it alive for longer than the limit
         with pytest.raises(ConnectionLostError, match="the connection broke while sh ran"):
             transport.run(
                 ["sh", "-c", "echo up; sleep 600"], timeout_s=LIMIT_S, on_output=lambda *_: sshd.line.silence()
