@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from batch_far_sides import script
 from ssh_boards import opened
 from sshd.sshd_fixture import Sshd
@@ -37,6 +38,7 @@ class Cutter(threading.Thread):
                 time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_connection_cut_five_times_loses_nothing(sshd: Sshd, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(bytes(range(256)) * 4096)
     items = [

@@ -63,14 +63,21 @@ def test_every_login_shell_hands_on(shell: str, tmp_path: Path) -> None:
         environment={}, folder=str(tmp_path), input_bytes=5, scratch=str(tmp_path),
     ).encode()  # fmt: skip
     command = [shell, *(["sh"] if shell == "busybox" else []), "-c", bootstrap(script)]
-    result = subprocess.run(
-        command, input=script + b"in\0\xff\n" + b"...", capture_output=True, timeout=60, check=False
-    )
+    # Its input stays open, as ssh keeps it: the end would stop the command.
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdin.write(script + b"in\0\xff\n...")
+    child.stdin.flush()
     streams = []
-    for output in (result.stdout, result.stderr):
+    for output in (child.stdout, child.stderr):
         marks = MarkReader(TOKEN, one_stream=False)
-        streams.append(b"".join(piece for _, piece in marks.feed(output)))
+        streams.append(b"".join(piece for _, piece in marks.feed(output.read())))
+        output.close()
         assert marks.exit_code == 9
+    child.stdin.close()
+    assert child.wait(60) == 0
     assert streams == [b"in\0\xff\n", b"it's `$x`!\n"]
     assert list(tmp_path.iterdir()) == []
 
