@@ -68,13 +68,11 @@ def _decode(content: bytes, where: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(content), formats=("JPEG",))
-            if image.size != (SIZE, SIZE):
-                raise FileFormatError(f"{where} is {image.width}x{image.height}, not {SIZE}x{SIZE}")
-            return to_array(image, 3, None)
-    except FileFormatError:
-        raise
+            if image.size == (SIZE, SIZE):  # from the header alone, before anything is decoded
+                return to_array(image, 3, None)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise FileFormatError(f"{where} cannot be read as a JPEG: {error}", hint="is it damaged?") from error
+    raise FileFormatError(f"{where} is {image.width}x{image.height}, not {SIZE}x{SIZE}", hint="is it the right file?")
 
 
 def cache_data(tar: Path, cache: Path) -> None:

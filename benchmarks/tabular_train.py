@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gzip
+import io
 import json
 import os
 import signal
@@ -25,11 +27,12 @@ import numpy as np
 from tabular_data import cache_data, fingerprint, load_cache
 
 from dfmobile.accuracy.options import TrainingOptions
+from dfmobile.accuracy.tabular import SHIPPED, parse_table
 from dfmobile.architecture import Architecture, build
 from dfmobile.architecture.spaces import open_space
 from dfmobile.errors import DfmobileError, EvaluationError, InputError
 from dfmobile.execution.local import LocalExecutor
-from dfmobile.files import FileLock, atomic_write_json, read_json
+from dfmobile.files import FileLock, atomic_write, atomic_write_json, read_json
 from dfmobile.graph import cost
 
 SPACE, DEPTH, SIZE = "df-cifar", 2, 32
@@ -94,7 +97,7 @@ def read_results(path: Path) -> list[Row]:
         return []
     lines = path.read_text().split("\n")[:-1]
     rows = list(csv.DictReader(lines))
-    if lines and tuple(lines[0].split(",")) != COLUMNS or any(None in row or None in row.values() for row in rows):
+    if (lines and tuple(lines[0].split(",")) != COLUMNS) or any(None in row or None in row.values() for row in rows):
         raise InputError(f"{path} has other columns than this script writes", hint="give another state folder")
     return rows
 
@@ -121,12 +124,28 @@ class ResultFile:
 
 def near_front(rows: list[Row], count: int = NEAR_FRONT) -> list[str]:
     """Return the architectures with the least accuracy missing to the best of at most their MACs, by seed 0."""
-    first = sorted((int(row["macs"]), -float(row["accuracy_10"]), row["encoding"]) for row in rows if row["seed"] == "0")
+    first = sorted(
+        (int(row["macs"]), -float(row["accuracy_10"]), row["encoding"]) for row in rows if row["seed"] == "0"
+    )
     best, missing = 0.0, []
     for macs, negative, encoding in first:
         best = max(best, -negative)
         missing.append((round(best + negative, 6), macs, encoding))
     return sorted(encoding for _, _, encoding in sorted(missing)[:count])
+
+
+def pack(rows: list[Row], path: Path) -> str:
+    """Write the shipped table: sorted, gzipped, the same bytes for the same rows; say what it has."""
+    if not rows:
+        raise InputError("no training is finished yet", hint="run it without --pack first")
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: (int(row["macs"]), row["encoding"], int(row["seed"]))))
+    content = gzip.compress(stream.getvalue().encode(), 9, mtime=0)
+    table = parse_table(content, path)  # nothing is shipped that the evaluator would refuse
+    atomic_write(path, content)
+    return f"{path}: {len(table.rows)} architectures, {len(rows)} trainings, {len(content)} bytes"
 
 
 def plan(rows: list[Row]) -> list[tuple[str, int]]:
@@ -208,6 +227,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--slice", type=int, metavar="N", help="end after N trainings")
     parser.add_argument("--time-budget", type=float, metavar="S", help="begin no training after S seconds")
+    parser.add_argument("--pack", action="store_true", help="write the table that the package ships, and end")
     parser.add_argument("--status", action="store_true", help="say how far it is, and end")
     arguments = parser.parse_args()
     state = arguments.state
@@ -217,6 +237,9 @@ def main() -> None:
             rows = read_results(state / RESULTS)
             cpu = sum(float(row["cpu_seconds"]) for row in rows)
             print(f"{len(rows)} trainings done in {cpu:.0f} CPU seconds, {len(plan(rows))} left in this phase")
+            return
+        if arguments.pack:
+            print(pack(read_results(state / RESULTS), SHIPPED))
             return
         state.mkdir(parents=True, exist_ok=True)
         with FileLock(state / RESULTS, "training into"):
