@@ -100,7 +100,7 @@ def load_cache(cache: Path) -> TrainingData:
         FileFormatError: if it is damaged.
     """
     try:
-        with np.load(cache, allow_pickle=False) as arrays:
+        with cache.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = tuple(str(name) for name in arrays["class_names"])
             sides = [ImageDataset(arrays[f"{s}_images"], arrays[f"{s}_labels"], names) for s in ("train", "test")]
             return TrainingData.make(sides[0], sides[1], json.loads(str(arrays["source"])))
