@@ -37,8 +37,8 @@ from dfmobile.graph import cost
 
 SPACE, DEPTH, SIZE = "df-cifar", 2, 32
 EPOCHS = (1, 3, 5, 10)
-# By trial: 256 images a step at rate 0.8 take as long on a busy machine and were 0.8 points less accurate (5 pairs); 256
-# at 0.4 lost 3 points. bfloat16 is no faster below 2 million MACs.
+# By trial: 256 images a step at rate 0.8 take as long on a busy machine and were 0.8 points less accurate (5 pairs);
+# 256 at 0.4 lost 3 points. bfloat16 is hardly faster below 2 million MACs.
 OPTIONS = TrainingOptions(data="cifar10_subset.tar", epochs=10, batch_size=128, learning_rate=0.4)
 ORDER_SEED = 20261126
 NEAR_FRONT, MORE_SEEDS = 40, (1, 2)
