@@ -182,7 +182,7 @@ def page(table: AccuracyTable) -> str:
         "seeds; seed 0, which chose them, is left out)."
     )
     share = "complete" if len(found.first) == total else "partial: a uniform sample, since the order is random"
-    return f"""# Tabular benchmark: what {total} real trainings say
+    return f"""# Tabular benchmark: what the trainings say
 
 `python benchmarks/tabular_report.py --page docs/benchmarks/tabular-benchmark.md`, printed on
 {now:%d %B %Y, %H:%M} UTC on {machine}. How the trainings were done and what they
