@@ -90,7 +90,7 @@ def test_spaces_page_counts() -> None:
         assert [f"{space.count():,}", f"{len(space.stage_order(0)):,}"] == [count, lists]
     facts = {row[0].strip("`"): row[2:] for row in rows_of(text, 7) if row[0].startswith("`")}
     decoders = {row[0].strip("`"): row[1:] for row in rows_of(text, 3) if row[0].startswith("`")}
-    assert list(facts) == ["df", "df-bottleneck", "df-mini", "df-seg", "shuffle", "shuffle-seg"]
+    assert list(facts) == ["df", "df-bottleneck", "df-cifar", "df-mini", "df-seg", "shuffle", "shuffle-seg"]
     for name, found in facts.items():
         space = open_space(name)
         assert found == [

@@ -291,6 +291,11 @@ def _notes(meta: Mapping[str, Any], known: Sequence[EvaluationRecord], table: La
             f"{scaled} of {len(known)} accuracies are of a scaled-down network that stands for the architecture, not "
             "of the network whose latency is given; model files of such winners have random weights."
         )
+    coverage = meta["identity"]["evaluator"]["description"].get("coverage")
+    if coverage:
+        notes.append(
+            f"Accuracies were looked up, nothing was trained in this run: {coverage}. Model files have random weights."
+        )
     if table is None:
         notes.append("The latency table was not found, so its heat maps and the predictions’ intervals are left out.")
     profile = {} if table is None else table.header.device_profile

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile import __version__
-from dfmobile.accuracy.job import DESCRIBE
+from dfmobile.accuracy.job import DESCRIBE, ENCODINGS
+from dfmobile.architecture import Architecture
 from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.errors import FileFormatError, InputError
 from dfmobile.execution.base import Executor
@@ -73,6 +74,41 @@ def _predict(predictor: RowPredictor, space: SearchSpace, settings: CampaignSett
     return np.asarray(predictor.predict_rows(space, space.rows(), width, height, skipped=skipped), dtype=np.float64)
 
 
+def _only_evaluable(
+    predicted_ms: npt.NDArray[np.float64], space: SearchSpace, known: list[str] | None, evaluator: str
+) -> npt.NDArray[np.float64]:
+    """Make what the evaluator cannot evaluate no candidate: infinitely slow.
+
+    Args:
+        predicted_ms: of each row of the space, float64 [N].
+        space: the search space.
+        known: the evaluator's architectures; None: any.
+        evaluator: its name, for the message.
+
+    Raises:
+        InputError: if it has none of the space.
+    """
+    if known is None:
+        return predicted_ms
+    rows = space.rows()
+    index = {row.tobytes(): number for number, row in enumerate(rows)}
+    chosen = []
+    for text in known:
+        architecture = Architecture.parse(text)
+        if architecture in space:
+            number = index.get(space.row(architecture).astype(rows.dtype).tobytes())
+            if number is not None:
+                chosen.append(number)
+    if not chosen:
+        raise InputError(
+            f"evaluator {evaluator!r} knows {len(known)} architectures, none of them in space {space.name!r}",
+            hint=f"they are like {known[0]}" if known else "choose another evaluator",
+        )
+    only = np.full_like(predicted_ms, np.inf)
+    only[chosen] = predicted_ms[chosen]
+    return only
+
+
 def run_campaign(
     folder: str | Path,
     space: SearchSpace,
@@ -99,8 +135,9 @@ def run_campaign(
         table: what to record about the latency table (path, device, backend, …); JSON-able.
 
     Raises:
-        InputError: if no architecture is within the latency range, the mode is unknown, or the folder has a campaign
-            of other settings, space, table or evaluator (the message says what differs).
+        InputError: if no architecture is within the latency range, the evaluator can evaluate none of the space, the
+            mode is unknown, or the folder has a campaign of other settings, space, table or evaluator (the message
+            says what differs).
         LockedError: if another process searches in this folder.
         MissingBlocksError: if the table lacks blocks of the space.
         EvaluationError: if an evaluation fails.
@@ -112,8 +149,10 @@ def run_campaign(
     options = as_json(dict(evaluator_options), f"options of evaluator {evaluator_name!r}")
     width, height = settings.input_size or space.default_input
     # All that can be refused is found out before the folder is touched: a refused search leaves nothing behind.
-    described = executor.submit(DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
-    predicted_ms = _predict(predictor, space, settings)
+    asked = {"evaluator": evaluator_name, "options": options}
+    described = executor.submit(DESCRIBE, asked).result()
+    known = executor.submit(ENCODINGS, asked).result()["encodings"]
+    predicted_ms = _only_evaluable(_predict(predictor, space, settings), space, known, evaluator_name)
     pruner = mode.pruner(space, predicted_ms, settings.latency_range)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,6 +172,8 @@ def run_campaign(
             },
             "the campaign's settings",
         )
+        if known is not None:
+            identity["evaluable"] = int(np.isfinite(predicted_ms).sum())
         stored = store.meta()
         if "identity" in stored:
             _check_same(folder, store, stored, identity, settings)

@@ -55,7 +55,8 @@ def weights_of(folder: Path, record: EvaluationRecord, network: Network) -> tupl
     if trained is not None and trained != record.encoding:
         reason = f"accuracy is of a scaled proxy: {trained}"
     else:
-        reason = str(record.details.get("label", "the evaluator gives no trained weights"))
+        label = record.details.get("label", "the evaluator gives no trained weights")
+        reason = str(record.details.get("no_weights", label))
     return initialise(network.graph), f"random ({reason})"
 
 
