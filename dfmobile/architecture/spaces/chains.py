@@ -20,7 +20,9 @@ from dfmobile.architecture.order import Widths
 from dfmobile.architecture.spaces.base import MAX_ROWS, Rows, SearchSpace
 from dfmobile.architecture.spaces.decoders import DecoderChoices
 from dfmobile.architecture.spaces.lists import RisingLists, StageLists, UniformLists
+from dfmobile.architecture.spaces.order_words import OrderWords
 from dfmobile.architecture.spaces.places import Place, PlacedBlocks, backbone_places
+from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import InputError
 
 
@@ -193,6 +195,10 @@ class ChainSpace(SearchSpace):
             return self._lists.order  # every stage has the same lists
         return self._decoders.order(stage - stages)
 
+    def order_words(self) -> OrderWords:
+        """Return the order of the lists, which every stage has, without a matrix of pairs."""
+        return self._lists.order_words
+
     @lru_cache(maxsize=8)  # noqa: B019  (a process opens few spaces, and blocks cost milliseconds to derive)
     def _placed(self, width: int, height: int) -> PlacedBlocks:
         check_input(self._template, width, height)
@@ -248,3 +254,48 @@ class ChainSpace(SearchSpace):
         else:
             total += self._decoders.sums(tables, lists.last_rank[rows[:, :stages]], rows[:, stages:])
         return total
+
+    def stage_tables(self, width: int, height: int, features: Mapping[str, Sequence[float]]) -> list[StageTables]:
+        """Return per-block features summed by stage, one set of tables a feature: ``sums`` of any row adds up.
+
+        Args:
+            width: of the image, pixels.
+            height: of the image, pixels.
+            features: by block key, F numbers each.
+
+        Raises:
+            MissingBlocksError: if a key of the space has no features.
+            InputError: if a stage has too many lists.
+        """
+        tables = self._placed(width, height).tables(features)
+        lists, size = self._lists, tables["stem"].shape[2]
+        by_stage = []
+        for stage in self.stages:
+            found = tables[f"stage{stage}.first"][:, lists.first_rank]
+            if self.max_depth > 1:
+                found = found + lists.next_counts @ tables[f"stage{stage}.next"].reshape(-1, size)
+            by_stage.append(found)
+        third, fourth, fifth = by_stage
+        fifth = fifth + tables["head" if self._decoders is None else "pyramid"][lists.last_rank, 0]
+        ranks = len(self.widths)
+        if self._decoders is None:
+            alone, ends = np.zeros((1, size)), [np.zeros((ranks, 1, size))] * len(self.stages)
+            ids = np.zeros((1, 0), np.int32)
+        else:
+            alone, ends = self._decoders.parts(tables)
+            ids = self._decoders.rows()
+        return [
+            StageTables(
+                first=tables["stem"][0, 0, number] + third[0, :, number],
+                next4=np.ascontiguousarray(fourth[:, :, number]),
+                next5=np.ascontiguousarray(fifth[:, :, number]),
+                alone=np.ascontiguousarray(alone[:, number]),
+                ends3=np.ascontiguousarray(ends[0][:, :, number]),
+                ends4=np.ascontiguousarray(ends[1][:, :, number]),
+                ends5=np.ascontiguousarray(ends[2][:, :, number]),
+                last_rank=lists.last_rank,
+                suffix_start=lists.suffix_start,
+                decoder_ids=ids,
+            )
+            for number in range(size)
+        ]

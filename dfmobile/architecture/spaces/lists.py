@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile.architecture.order import Widths, order_matrix
+from dfmobile.architecture.spaces.order_words import OrderWords
 from dfmobile.errors import InputError
 
 MAX_LISTS = 200_000
@@ -100,6 +101,11 @@ class StageLists(ABC):
         """
         self.refuse_above(MAX_ORDERED_LISTS)
         return order_matrix(self.lists)
+
+    @cached_property
+    def order_words(self) -> OrderWords:
+        """The order of the lists, without a matrix of pairs."""
+        return OrderWords(self.lists, self.widths, self.max_depth)
 
     @cached_property
     def first_rank(self) -> npt.NDArray[np.int64]:
