@@ -57,7 +57,7 @@ class EnumeratedPruner(Pruner):
             known = predicted_ms[finite]
             span = f"from {known.min():.4g} to {known.max():.4g} ms" if len(known) else "all infinite"
             raise InputError(
-                f"no architecture of {space.name} has a predicted latency in {_range_text(latency_range)}",
+                f"no architecture of {space.name} has a predicted latency in {range_text(latency_range)}",
                 hint=f"the space's predicted latencies are {span}; give another --latency LO:HI",
             )
         chosen = chosen[np.argsort(predicted_ms[chosen], kind="stable")]
@@ -221,6 +221,7 @@ class EnumeratedPruner(Pruner):
             self._alive_in_chunk[indices[0] // _CHUNK] -= len(indices)
 
 
-def _range_text(latency_range: tuple[float | None, float | None]) -> str:
+def range_text(latency_range: tuple[float | None, float | None]) -> str:
+    """Return a latency range for people."""
     low, high = latency_range
     return f"[{'-∞' if low is None else f'{low:g}'}, {'∞' if high is None else f'{high:g}'}] ms"
