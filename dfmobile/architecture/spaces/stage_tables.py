@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,16 @@ class StageTables:
                     low, high = (min(low, best), high) if sign > 0 else (low, max(high, -best))
         return (low, high) if np.isfinite(low) else (np.nan, np.nan)
 
+    def without(self, counts: StageTables) -> StageTables:
+        """Return tables in which everything that ``counts`` counts is infinite.
+
+        Args:
+            counts: how many blocks that must not occur each entry has.
+        """
+        names = ("first", "next4", "next5", "alone", "ends3", "ends4", "ends5")
+        found = {name: np.where(getattr(counts, name) > 0, np.inf, getattr(self, name)) for name in names}
+        return replace(self, **found)
+
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Return the tables by name, for a file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -152,6 +162,9 @@ class StageTables:
         for name, shape in shapes.items():
             kind = np.int64 if name in ("last_rank", "suffix_start") else np.float64
             if arrays[name].shape != shape or arrays[name].dtype != kind:
+                raise FileFormatError(f"{origin}: table {name} is damaged", hint="search into a new folder")
+            limit = ranks if name == "last_rank" else length + 1
+            if kind is np.int64 and not ((arrays[name] >= 0) & (arrays[name] < limit)).all():  # type: ignore[operator]
                 raise FileFormatError(f"{origin}: table {name} is damaged", hint="search into a new folder")
         ids = arrays["decoder_ids"]
         if ids.ndim != 2 or len(ids) != decoders or ids.dtype != np.int32:
