@@ -15,6 +15,8 @@ import numpy.typing as npt
 from dfmobile import registry
 from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.architecture.spaces import SearchSpace, open_space
+from dfmobile.architecture.spaces.chains import ChainSpace
+from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import InputError, MissingBlocksError
 from dfmobile.latency import model_rules  # noqa: F401  (registers its rules)
 from dfmobile.latency.build_command import build_command
@@ -252,6 +254,42 @@ class Predictor:
         latency_ms = np.array(opened.rule.combine(sums[:, :size]), np.float64)
         latency_ms[sums[:, size] > 0] = math.inf
         return latency_ms
+
+    def is_additive(self, space: SearchSpace, width: int, height: int) -> bool:
+        """Tell whether the rule that predicts a space is a sum over blocks, so that ``stage_latencies`` can be used.
+
+        Raises:
+            InputError: if the rule that was asked for cannot predict this space.
+        """
+        return self._choose(space.key_index(width, height), partial=True).rule.additive
+
+    def stage_latencies(
+        self, space: ChainSpace, width: int, height: int, *, skipped: Literal["error", "infinite"] = "error"
+    ) -> StageTables:
+        """Predict all architectures of a space at once, as tables by stage whose entries add up to each latency.
+
+        Args:
+            space: search space.
+            width: of the input image, pixels.
+            height: of the input image, pixels.
+            skipped: as ``predict_rows``.
+
+        Returns:
+            ms; as ``predict_rows`` but for rounding, since it adds up in another order.
+
+        Raises:
+            MissingBlocksError: as ``predict_rows``.
+            InputError: if the rule is not a sum over blocks, or cannot predict this space.
+        """
+        opened, absent = self._for_space(space, width, height, skipped)
+        if not opened.rule.additive:
+            raise InputError(
+                f"rule {opened.rule.name!r} is not a sum over blocks: it has no latencies by stage", hint="--rule sum"
+            )
+        features = {key: (values[0], 0.0) for key, values in opened.features.items()}
+        features.update(dict.fromkeys(absent, (0.0, 1.0)))
+        latency_ms, skips = space.stage_tables(width, height, features)
+        return latency_ms.without(skips) if absent else latency_ms
 
     def interval_rows(
         self,

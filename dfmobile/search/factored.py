@@ -273,6 +273,11 @@ class FactoredPruner(Pruner):
                     return Reason(evaluated, better)
         return None
 
+    def latency_span(self) -> tuple[float, float]:
+        """Return the range in which all candidates' latencies are, ms: that of the space within the latency range."""
+        low, high = self.tables.span()
+        return max(low, self._low), min(high, self._high)
+
     def latency_histogram(self, edges: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return how many candidates, and how many alive ones, have a latency in each bin (as ``np.histogram``)."""
         both = np.zeros((2, len(edges) - 1), np.int64)
@@ -311,9 +316,7 @@ class FactoredPruner(Pruner):
         for block in self._alive.layout.head_blocks(self.tables.variant(decoder), third):
             yield block, np.flatnonzero(self._alive.alive_of(decoder, third, block))
 
-    def _rows(
-        self, decoder: int, third: int, block: HeadBlock, places: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int32]:
+    def _rows(self, decoder: int, third: int, block: HeadBlock, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         ids = self.tables.decoder_ids[decoder]
         rows = np.empty((len(places), 3 + len(ids)), np.int32)
         rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:] = third, block.fourth[places], block.fifth[places], ids

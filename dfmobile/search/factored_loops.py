@@ -25,7 +25,12 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def _search(values, count, base, bound):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _search(
+    values: Any,
+    count: Any,
+    base: Any,
+    bound: Any,
+) -> Any:
     """Return how many of ascending values have base + value < bound."""
     low, high = 0, count
     while low < high:
@@ -38,8 +43,26 @@ def _search(values, count, base, bound):  # type: ignore[no-untyped-def]  # noqa
 
 
 @_compiled
-def fill(bits, origin, first, following, last, start, offset3, offset4, third, fourth, from4,
-               items, values, lengths, low, high, counted):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # fmt: skip
+def fill(
+    bits: Any,
+    origin: Any,
+    first: Any,
+    following: Any,
+    last: Any,
+    start: Any,
+    offset3: Any,
+    offset4: Any,
+    third: Any,
+    fourth: Any,
+    from4: Any,
+    items: Any,
+    values: Any,
+    lengths: Any,
+    low: Any,
+    high: Any,
+    counted: Any,
+) -> None:
+    """Set the bits of chains with low ≤ value < high, and count them by list of stage 3."""
     for three in third:
         rank3 = last[three]
         for place in range(from4[rank3], len(fourth)):
@@ -56,8 +79,26 @@ def fill(bits, origin, first, following, last, start, offset3, offset4, third, f
 
 
 @_compiled
-def clear(bits, origin, first, following, last, start, offset3, offset4, third, fourth, from4,
-                items, values, lengths, low, high, counted):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # fmt: skip
+def clear(
+    bits: Any,
+    origin: Any,
+    first: Any,
+    following: Any,
+    last: Any,
+    start: Any,
+    offset3: Any,
+    offset4: Any,
+    third: Any,
+    fourth: Any,
+    from4: Any,
+    items: Any,
+    values: Any,
+    lengths: Any,
+    low: Any,
+    high: Any,
+    counted: Any,
+) -> None:
+    """Clear the set bits of a box's chains with low ≤ value < high, and count them by list of stage 3."""
     for three in third:
         rank3 = last[three]
         cleared = 0
@@ -78,8 +119,29 @@ def clear(bits, origin, first, following, last, start, offset3, offset4, third, 
 
 
 @_compiled
-def count(first, following, last, start, offset3, offset4, third, fourth, from4, items, values, lengths,
-                low, high, words3, words4, words5, thresholds, allowed, counted):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # fmt: skip
+def count(
+    first: Any,
+    following: Any,
+    last: Any,
+    start: Any,
+    offset3: Any,
+    offset4: Any,
+    third: Any,
+    fourth: Any,
+    from4: Any,
+    items: Any,
+    values: Any,
+    lengths: Any,
+    low: Any,
+    high: Any,
+    words3: Any,
+    words4: Any,
+    words5: Any,
+    thresholds: Any,
+    allowed: Any,
+    counted: Any,
+) -> None:
+    """Count a box's chains with low ≤ value < high that no constraint rules out, by list of stage 3."""
     size = len(allowed)
     both = np.zeros(size, np.uint64)
     zero, one, sequence, shift = np.uint64(0), np.uint64(1), np.uint64(_DE_BRUIJN), np.uint64(58)

@@ -1,7 +1,7 @@
 """Constraints of a search as bits: for each stage list, which of the evaluated architectures it is below.
 
-A constraint (w, t) rules out every s ≺ w with Lat(s) ≥ t. Bits are sorted by t, so the lowest common bit of the words of
-an architecture's lists is the lowest threshold that it has to stay below.
+A constraint (w, t) rules out every s ≺ w with Lat(s) ≥ t. Bits are sorted by t, so the lowest common bit of the words
+of an architecture's lists is the lowest threshold that it has to stay below.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from dfmobile.errors import import_extra
 from dfmobile.search.factored_layout import Box, Ints, Layout
 from dfmobile.search.factored_masks import Masks
 
+
 class NumbaKernels:
     """See ``factored_numpy.NumpyKernels``.
 
@@ -30,18 +31,14 @@ class NumbaKernels:
 
         self._loops = factored_loops
 
-    def fill(
-        self, bits: Any, base: int, layout: Layout, variant: Variant, low: float, high: float
-    ) -> Ints:
+    def fill(self, bits: Any, base: int, layout: Layout, variant: Variant, low: float, high: float) -> Ints:
         """See ``NumpyKernels.fill``."""
         counted = np.zeros(layout.lists, np.int64)
         self._loops.fill(bits, base, *_chains(layout, layout.whole, variant), *_tails(layout, layout.whole, variant),
                    low, high, counted)  # fmt: skip
         return counted
 
-    def clear(
-        self, bits: Any, base: int, layout: Layout, box: Box, variant: Variant, low: float, high: float
-    ) -> Ints:
+    def clear(self, bits: Any, base: int, layout: Layout, box: Box, variant: Variant, low: float, high: float) -> Ints:
         """See ``NumpyKernels.clear``."""
         counted = np.zeros(layout.lists, np.int64)
         self._loops.clear(bits, base, *_chains(layout, box, variant), *_tails(layout, box, variant), low, high, counted)

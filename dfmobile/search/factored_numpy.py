@@ -23,9 +23,7 @@ class Kernels(Protocol):
     def fill(self, bits: Bits, base: int, layout: Layout, variant: Variant, low: float, high: float) -> Ints:
         """Set the bits of all chains with low ≤ value < high; return how many by list of stage 3."""
 
-    def clear(
-        self, bits: Bits, base: int, layout: Layout, box: Box, variant: Variant, low: float, high: float
-    ) -> Ints:
+    def clear(self, bits: Bits, base: int, layout: Layout, box: Box, variant: Variant, low: float, high: float) -> Ints:
         """Clear the set bits of a box's chains with low ≤ value < high; return how many by list of stage 3."""
 
     def count(
@@ -48,9 +46,7 @@ class NumpyKernels:
             _add(counted, block, inside)
         return counted
 
-    def clear(
-        self, bits: Bits, base: int, layout: Layout, box: Box, variant: Variant, low: float, high: float
-    ) -> Ints:
+    def clear(self, bits: Bits, base: int, layout: Layout, box: Box, variant: Variant, low: float, high: float) -> Ints:
         """See ``Kernels``."""
         counted = np.zeros(layout.lists, np.int64)
         for block in box.blocks(layout, variant):

@@ -5,7 +5,10 @@ The choice of a pruner follows from them: ``open_pruner``.
 
 from __future__ import annotations
 
+import os
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,11 @@ TABLES_NAME = "predicted_ms.npz"
 MAX_ENUMERATED = 1_000_000
 """Up to here a row and a latency are stored for each architecture, also where stage tables would do."""
 
+MAX_FILE_BYTES = 2**30
+_UNREADABLE = (
+    OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, MemoryError, SyntaxError,
+    NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
 _HINT = "search into a new folder"
 
 
@@ -81,7 +89,7 @@ class Latencies:
         name = ROWS_NAME if self.stages is None else TABLES_NAME
         with atomic_path(folder / name) as temporary, temporary.open("wb") as stream:
             if self.stages is not None:
-                np.savez(stream, **self.stages.arrays())
+                np.savez(stream, **self.stages.arrays())  # type: ignore[arg-type]
             elif self.rows_ms is not None:
                 np.save(stream, self.rows_ms, allow_pickle=False)
 
@@ -102,12 +110,14 @@ class Latencies:
             path = folder / ROWS_NAME
         try:
             with path.open("rb") as stream:
+                if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+                    raise FileFormatError(f"{path} is larger than {MAX_FILE_BYTES} bytes", hint=_HINT)
                 opened = np.load(stream, allow_pickle=False)
                 if tables:
                     found = cls(stages=StageTables.of_arrays({name: opened[name] for name in opened.files}, str(path)))
                 else:
                     found = cls(rows_ms=np.asarray(opened, np.float64))
-        except (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise FileFormatError(f"{path} cannot be read: {error}", hint=_HINT) from error
         if found.sha256() != sha256:
             raise FileFormatError(f"{path} is not the file that the campaign wrote", hint=_HINT)

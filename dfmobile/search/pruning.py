@@ -183,6 +183,15 @@ class EnumeratedPruner(Pruner):
             bound[below] = np.minimum(bound[below], evaluated.accuracy)
         return np.column_stack([self._latencies[indices], bound])
 
+    def latency_span(self) -> tuple[float, float]:
+        """Return the lowest and the highest latency of a candidate, ms."""
+        return float(self._latencies[0]), float(self._latencies[-1])
+
+    def latency_histogram(self, edges: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return how many candidates, and how many alive ones, have a latency in each bin (as ``np.histogram``)."""
+        every, alive = (np.histogram(values, edges)[0] for values in (self._latencies, self._latencies[self._alive]))
+        return every.astype(np.int64), alive.astype(np.int64)
+
     def _precedes(self, smaller: Sequence[int], larger: Sequence[int]) -> bool:
         return all(order[a, b] for order, a, b in zip(self._orders, smaller, larger, strict=True))
 

@@ -60,7 +60,8 @@ def test_tables_add_up_to_the_sums(name: str, depth: int) -> None:
         assert table.values(rows) == pytest.approx(sums[:, number], rel=1e-12)
         assert table.span() == pytest.approx((sums[:, number].min(), sums[:, number].max()))
         assert table.count == space.count()
-        assert all(table.row(int(d), tuple(row[:3])) == tuple(row) for d, row in zip(table.decoder_of(rows), rows.tolist()))
+        for decoder, row in zip(table.decoder_of(rows).tolist(), rows.tolist(), strict=True):
+            assert table.row(decoder, tuple(row[:3])) == tuple(row)
     # A variant's three parts are the same numbers, added in the same order.
     for decoder in {0, tables[0].decoders - 1}:
         first, fourth, fifth = tables[0].variant(decoder)

@@ -70,6 +70,5 @@ def search(pruner: FactoredPruner, accuracy: dict[tuple[int, ...], float], steps
 
 def candidates(rows: np.ndarray, tables: StageTables) -> list[Candidate]:  # type: ignore[type-arg]
     return [
-        Candidate(tuple(row), value)
-        for row, value in zip(rows.tolist(), tables.values(rows).tolist(), strict=True)
+        Candidate(tuple(row), value) for row, value in zip(rows.tolist(), tables.values(rows).tolist(), strict=True)
     ]

@@ -151,4 +151,5 @@ class DecoderChoices:
     def _alone(self, tables: Tables) -> npt.NDArray[np.float64]:
         first, second, third, stride = self.rows().T
         found: npt.NDArray[np.float64] = tables["fusion4"][second, third] + tables["fusion3"][first, second]
-        return found + tables["score"][first, stride]
+        found = found + tables["score"][first, stride]
+        return found

@@ -51,9 +51,9 @@ class OrderWords:
 
     def below(self, item: int) -> npt.NDArray[np.bool_]:
         """Return which lists precede list ``item`` (itself too), ``[lists]``."""
-        found: npt.NDArray[np.bool_] = (
-            ((self.words[item] | self.free) - self.words) & self.free == self.free
-        ).all(axis=1)
+        found: npt.NDArray[np.bool_] = (((self.words[item] | self.free) - self.words) & self.free == self.free).all(
+            axis=1
+        )
         return found
 
     def precedes(self, left: int, right: int) -> bool:
