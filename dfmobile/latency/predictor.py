@@ -376,9 +376,11 @@ class Predictor:
         allowed = self._skipped if skipped == "infinite" else {}
         missing = [block for block in blocks if block.key not in self._keys and block.key not in allowed]
         if missing:
-            known = space.name in registry.names("dfmobile.spaces")
-            depth = space.max_depth if known and space.max_depth != open_space(space.name).max_depth else None
-            target = f"--space {space.name} --input {width}x{height}"
+            own = space.max_depth if space.document is None else space.document["max_depth"]
+            if space.name in registry.names("dfmobile.spaces"):
+                own = open_space(space.name).max_depth
+            depth = None if space.max_depth == own else space.max_depth
+            target = f"--space {space.source} --input {width}x{height}"
             command = build_command(self._header, self._path, target, max_depth=depth)
             raise self._missing(missing, width, height, command)
         keys = [block.key for block in blocks]

@@ -46,7 +46,7 @@ class PredictionRule(ABC):
 
     name: ClassVar[str]
     additive: ClassVar[bool] = False
-    """Whether ``combine`` returns the first feature's sums as they are: a network's latency is a sum over its blocks."""
+    """Whether ``combine`` returns the first feature's sums as they are: a latency is then a sum over blocks."""
 
     def __init__(self, table: LatencyTable, entries: Sequence[TableEntry]) -> None:
         del table

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from dfmobile import __version__
 from dfmobile.accuracy.job import DESCRIBE
-from dfmobile.architecture.spaces import SearchSpace, open_space
+from dfmobile.architecture.spaces import SearchSpace
+from dfmobile.architecture.spaces.base import reopen_space
 from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import InputError
@@ -161,7 +162,13 @@ def run_campaign(
     with FileLock(folder / STORE_NAME, "searching in"), CampaignStore(folder / STORE_NAME, create=True) as store:
         identity = as_json(
             {
-                "space": {"name": space.name, "max_depth": space.max_depth, "architectures": latencies.count},
+                "space": {
+                    "name": space.name,
+                    "max_depth": space.max_depth,
+                    "architectures": latencies.count,
+                    # So that a campaign can be looked at without the file that its space was read from.
+                    **({} if space.document is None else {"document": space.document}),
+                },
                 "input": [width, height],
                 "predictions": {"sha256": latencies.sha256()},
                 "evaluator": {"name": evaluator_name, "options": options, "description": described["description"]},
@@ -235,7 +242,8 @@ def _replay(folder: Path, store: CampaignStore, space: SearchSpace | None) -> Ca
     identity = stored["identity"]
     latencies = Latencies.load(folder, identity["predictions"]["sha256"])
     if space is None:
-        space = open_space(identity["space"]["name"], max_depth=identity["space"]["max_depth"])
+        known = identity["space"]
+        space = reopen_space(known["name"], known["max_depth"], known.get("document"))
     low, high = identity["latency_range_ms"]
     width, height = identity["input"]
     settings = CampaignSettings(

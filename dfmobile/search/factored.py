@@ -1,8 +1,9 @@
 """Partial Order Pruning over a stage-factored space: no latency and no row is stored per architecture.
 
 The rule is that of ``pruning``: for each evaluated w one threshold t(w), and every s ≺ w with Lat(s) ≥ t(w) goes. Here
-latencies are sums of a few tables (``StageTables``), candidates are numbered by their lists, and the alive set is a bit
-an architecture (up to ``MAX_BITS``) or the constraints (w, t(w)) alone. Both give the same counts, alive sets and draws.
+latencies are sums of a few tables (``StageTables``), candidates are numbered by their lists, and the alive set is a
+bit an architecture (up to ``MAX_BITS``) or the constraints (w, t(w)) alone. Both give the same counts, alive sets and
+draws.
 """
 
 from __future__ import annotations

@@ -150,6 +150,6 @@ class DecoderChoices:
 
     def _alone(self, tables: Tables) -> npt.NDArray[np.float64]:
         first, second, third, stride = self.rows().T
-        found: npt.NDArray[np.float64] = tables["fusion4"][second, third] + tables["fusion3"][first, second]
-        found = found + tables["score"][first, stride]
+        fusions = tables["fusion4"][second, third] + tables["fusion3"][first, second]
+        found: npt.NDArray[np.float64] = fusions + tables["score"][first, stride]
         return found
