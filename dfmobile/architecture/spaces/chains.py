@@ -18,6 +18,7 @@ from dfmobile.architecture.encoding import Architecture, Decoder, Stage
 from dfmobile.architecture.network import PlacedBlock, check_input
 from dfmobile.architecture.order import Widths
 from dfmobile.architecture.spaces.base import MAX_ROWS, Rows, SearchSpace
+from dfmobile.architecture.spaces.block_tables import BlockTables
 from dfmobile.architecture.spaces.decoders import DecoderChoices
 from dfmobile.architecture.spaces.lists import RisingLists, StageLists, UniformLists
 from dfmobile.architecture.spaces.order_words import OrderWords
@@ -218,7 +219,7 @@ class ChainSpace(SearchSpace):
             for position in range(stages):
                 # Before the stage: `low`; in it: high (first block), and low,high (next block); after it: high.
                 for middle in ((high,), (low, high)):
-                    if middle in self._lists.ids:
+                    if self._lists.holds(middle):
                         before = low if position else narrow
                         yield self._with_lists([(before,)] * position + [middle] + [(high,)] * (stages - position - 1))
         if self._decoders is None:
@@ -299,3 +300,58 @@ class ChainSpace(SearchSpace):
             )
             for number in range(size)
         ]
+
+    def block_tables(self, width: int, height: int, features: Mapping[str, Sequence[float]]) -> list[BlockTables]:
+        """Return per-block features by place, one set of tables a feature; no list of widths is made.
+
+        Args:
+            width: of the image, pixels.
+            height: of the image, pixels.
+            features: by block key, F numbers each; infinite where a block must not occur.
+
+        Raises:
+            MissingBlocksError: if a key of the space has no features.
+        """
+        tables = self._placed(width, height).tables(features)
+        ranks, stages = len(self.widths), [f"stage{stage}" for stage in self.stages]
+        rises = np.triu(np.ones((ranks, ranks), bool))
+        repeats = np.eye(ranks, dtype=bool) if self._template.family == "shuffle" else rises
+        decoders = 1 if self._decoders is None else self._decoders.count
+        found = []
+        for number in range(tables["stem"].shape[2]):
+            first = []
+            for stage in stages:
+                given = tables[f"{stage}.first"][:, :, number]
+                padded = np.full((ranks, ranks), np.inf)
+                padded[: len(given)] = given
+                first.append(np.where(rises, padded, np.inf))
+            following = []
+            for stage in stages:
+                step = np.full((ranks, ranks), np.inf)
+                if self.max_depth > 1:
+                    step = np.where(repeats, tables[f"{stage}.next"][:, :, number], np.inf)
+                following.append(np.broadcast_to(step, (self.max_depth - 1, ranks, ranks)))
+            end = [np.zeros(ranks) for _ in stages]
+            end[-1] = tables["head" if self._decoders is None else "pyramid"][:, 0, number]
+            alone, ends = np.zeros(decoders), [np.zeros((ranks, decoders)) for _ in stages]
+            if self._decoders is not None:
+                own, controllers = self._decoders.parts(tables)
+                alone, ends = own[:, number], [item[:, :, number] for item in controllers]
+            stem = float(tables["stem"][0, 0, number])
+            found.append(BlockTables(stem, first, following, end, alone, ends))
+        return found
+
+    def member(self, lists: Sequence[Widths], decoder: int = 0) -> Architecture:
+        """Return the architecture of lists of widths and of a decoder's number, however large the space.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if len(lists) != len(self.stages) or not all(self._lists.holds(tuple(item)) for item in lists):
+            raise InputError(f"{[list(item) for item in lists]} are no lists of space {self.name!r}")
+        found = self._with_lists(lists)
+        if self._decoders is None:
+            return found
+        return dataclasses.replace(
+            found, decoder=self._decoders.decoder(tuple(self._decoders.rows()[decoder].tolist()))
+        )

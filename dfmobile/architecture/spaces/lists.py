@@ -64,6 +64,11 @@ class StageLists(ABC):
     def formula(self, stages: int) -> str:
         """Return how ``count_chains`` is computed, for people."""
 
+    def holds(self, widths: Widths) -> bool:
+        """Tell whether widths are one of the lists, without making them all."""
+        known = 1 <= len(widths) <= self.max_depth and self.rank.keys() >= set(widths)
+        return known and list(widths) == sorted(widths)
+
     def refuse_above(self, limit: int) -> None:
         """Refuse, before any memory is spent, more lists than can be handled.
 
@@ -226,6 +231,10 @@ class UniformLists(StageLists):
 
     def _of_depth(self, depth: int) -> Iterator[Widths]:
         return ((width,) * depth for width in self.widths)
+
+    def holds(self, widths: Widths) -> bool:
+        """See base class."""
+        return super().holds(widths) and len(set(widths)) == 1
 
     def number(self) -> int:
         """See base class."""
