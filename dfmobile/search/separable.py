@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from dfmobile.architecture.encoding import Architecture
 from dfmobile.architecture.spaces.block_tables import BlockTables
@@ -30,6 +31,7 @@ from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.architecture.spaces.stage_tables import Array
 from dfmobile.errors import InputError
 
+Ints = npt.NDArray[np.int64]
 MAX_LABELS = 2_000_000
 _GOLDEN = (3 - 5**0.5) / 2
 _SECTIONS = 30
@@ -75,8 +77,8 @@ class _Labels:
 
     latency_ms: Array
     score: Array
-    before: np.ndarray  # type: ignore[type-arg]
-    parent: np.ndarray  # type: ignore[type-arg]
+    before: Ints
+    parent: Ints
 
 
 def best_separable(
@@ -105,10 +107,10 @@ def best_separable(
             break
         if bounds[0] <= found.latency_ms <= bounds[1]:
             return found
-    spans = [_Problem(space, *pair, (-np.inf, np.inf)).span() for pair in pairs]
+    spans = np.array([_Problem(space, *pair, (-np.inf, np.inf)).span() for pair in pairs])
     raise InputError(
         f"no architecture of {space.name} has a latency in the range {bounds[0]:g} to {bounds[1]:g} ms",
-        hint=f"the space's latencies are {min(span[0] for span in spans):.4g} to {max(span[1] for span in spans):.4g} ms",
+        hint=f"the space's latencies are {spans[:, 0].min():.4g} to {spans[:, 1].max():.4g} ms",
     )
 
 
@@ -303,7 +305,7 @@ class _Problem:
                 )
             yield state, _joined(parts)
 
-    def _unbeaten(self, labels: _Labels, fastest: Array, slowest: Array, slack: float) -> np.ndarray:  # type: ignore[type-arg]
+    def _unbeaten(self, labels: _Labels, fastest: Array, slowest: Array, slack: float) -> Ints:
         """Return the labels of one state that no other one beats; of equal ones the first.
 
         A label beats slower ones of no higher score if it cannot end below the range, and faster ones of no higher
@@ -394,5 +396,5 @@ def _joined(parts: list[_Labels]) -> _Labels:
     )
 
 
-def _chosen(labels: _Labels, places: np.ndarray) -> _Labels:  # type: ignore[type-arg]
+def _chosen(labels: _Labels, places: Ints) -> _Labels:
     return _Labels(labels.latency_ms[places], labels.score[places], labels.before[places], labels.parent[places])
