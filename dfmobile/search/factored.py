@@ -274,6 +274,10 @@ class FactoredPruner(Pruner):
                     return Reason(evaluated, better)
         return None
 
+    def recount(self) -> int:
+        """Count anew, exactly, what is alive; ``alive_count`` is kept up to date and must be the same."""
+        return self._alive.recount()
+
     def latency_span(self) -> tuple[float, float]:
         """Return the range in which all candidates' latencies are, ms: that of the space within the latency range."""
         low, high = self.tables.span()

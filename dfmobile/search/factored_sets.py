@@ -70,6 +70,10 @@ class AliveSet(ABC):
     def alive_of(self, decoder: int, third: int, block: HeadBlock) -> npt.NDArray[np.bool_]:
         """Return which chains of a block are alive, ``[N]``."""
 
+    @abstractmethod
+    def recount(self) -> int:
+        """Count anew what is alive."""
+
     def box_below(self, row: Row) -> Box:
         """Return the chains at or below a row's."""
         return self.layout.box(*[np.flatnonzero(self.below(item)) for item in row[:3]])
@@ -115,6 +119,10 @@ class BitSet(AliveSet):
             removed += int(cleared.sum())
         return removed
 
+    def recount(self) -> int:
+        """See base class."""
+        return int(np.unpackbits(self._bits).sum(dtype=np.int64))
+
     def alive_of(self, decoder: int, third: int, block: HeadBlock) -> npt.NDArray[np.bool_]:
         """See base class."""
         begin = decoder * self.layout.chains + block.number
@@ -146,6 +154,10 @@ class ConstraintSet(AliveSet):
         for (decoder, third), rows in self._removed.items():
             found[decoder, third] -= sum(self._not_ruled_out(row) for row in rows)
         return found
+
+    def recount(self) -> int:
+        """See base class."""
+        return int(self.count().sum())
 
     @cached_property
     def masks(self) -> Masks:
