@@ -5,8 +5,8 @@ Latencies are synthetic and additive: block i of a space (in the order of ``spac
     macs_i / 10^9 * (0.7 + 0.6 u_i) + 0.02 ms,    u = numpy.random.default_rng(SEED).random(blocks)
 
 at the space's default input. Accuracies are 1 - 1 / (1 + log(1 + latency)) + a normal deviate of 0.01 from
-``default_rng(SEED + 1)``; draws use ``default_rng(SEED + 2)``. Each measurement runs in a process of its own, so that its
-peak memory is its own; times are wall times.
+``default_rng(SEED + 1)``; draws use ``default_rng(SEED + 2)``. Each measurement runs in a process of its own, so that
+its peak memory is its own; times are wall times.
 
 Run: ``python benchmarks/search_scale.py [--engine numba|numpy]`` (default: both). It takes about a minute.
 """
@@ -157,8 +157,8 @@ def main() -> None:
                 same = "as kept" if found["count_agrees"] else "NOT as kept"
                 count = f", count anew {found['count_s']:.2f} s ({same})"
             print(
-                f"{engine}, m = {widths}, k = 10, {stored}: {found['architectures']:,}; set-up {found['set_up_s']:.2f} s, "
-                f"prune {found['prune_mean_ms']:.1f} ms mean, {found['prune_worst_ms']:.0f} ms worst of "
+                f"{engine}, m = {widths}, k = 10, {stored}: {found['architectures']:,}; "
+                f"set-up {found['set_up_s']:.2f} s, prune {found['prune_mean_ms']:.1f} ms mean, {found['prune_worst_ms']:.0f} ms worst of "
                 f"{found['results']}, {found['alive']:,} left{count}, draw {found['draw_ms']:.1f} ms, "
                 f"peak {found['peak_mb']:.0f} MB"
             )

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfmobile.architecture import Architecture
 from dfmobile.architecture.order import list_precedes
 from dfmobile.architecture.spaces import open_space
 from dfmobile.architecture.spaces.chains import ChainSpace
@@ -42,6 +43,19 @@ def test_words_compare_as_the_definition(case: tuple[list[tuple[int, ...]], tupl
 def test_words_are_the_stage_order(name: str, depth: int) -> None:
     space = opened(name, depth)
     assert np.array_equal(space.order_words().matrix(), space.stage_order(0))
+
+
+@pytest.mark.parametrize(
+    ("widths", "depth", "count"),
+    [(5, 2, 833), (5, 3, 6_651), (5, 4, 32_072), (5, 6, 334_683), (5, 8, 1_913_408), (5, 10, 7_689_725),
+     (6, 10, 39_710_450)],
+)  # fmt: skip
+def test_counts_by_formula_and_by_walking_the_suffixes(widths: int, depth: int, count: int) -> None:
+    """The published counts; the tables count chains of lists, not by the formula."""
+    template = Architecture.parse("df/64/64/64")
+    space = ChainSpace("x", template, tuple(64 * 2**rank for rank in range(widths)), depth, (32, 32))
+    table = space.stage_tables(32, 32, {key: [1.0] for key in space.key_index(32, 32)})[0]
+    assert space.count() == table.count == count
 
 
 def test_ten_blocks_of_five_widths_fit_one_word() -> None:
