@@ -158,7 +158,8 @@ def main() -> None:
                 count = f", count anew {found['count_s']:.2f} s ({same})"
             print(
                 f"{engine}, m = {widths}, k = 10, {stored}: {found['architectures']:,}; "
-                f"set-up {found['set_up_s']:.2f} s, prune {found['prune_mean_ms']:.1f} ms mean, {found['prune_worst_ms']:.0f} ms worst of "
+                f"set-up {found['set_up_s']:.2f} s, "
+                f"prune {found['prune_mean_ms']:.1f} ms mean, {found['prune_worst_ms']:.0f} ms worst of "
                 f"{found['results']}, {found['alive']:,} left{count}, draw {found['draw_ms']:.1f} ms, "
                 f"peak {found['peak_mb']:.0f} MB"
             )

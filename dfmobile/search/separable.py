@@ -30,6 +30,7 @@ from dfmobile.architecture.spaces.block_tables import BlockTables
 from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.architecture.spaces.stage_tables import Array
 from dfmobile.errors import InputError
+from dfmobile.search.separable_labels import Labels, chosen, joined, stepped, unbeaten
 
 Ints = npt.NDArray[np.int64]
 MAX_LABELS = 2_000_000
@@ -62,23 +63,6 @@ class _Passes:
     start: float
     value: list[Array]
     end: list[Array]
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """Partial architectures that end in one state.
-
-    Attributes:
-        latency_ms: so far, ``[N]``.
-        score: so far, ``[N]``.
-        before: index of the state before.
-        parent: number of the label there.
-    """
-
-    latency_ms: Array
-    score: Array
-    before: Ints
-    parent: Ints
 
 
 def best_separable(
@@ -201,7 +185,7 @@ class _Problem:
         scores = self._priced.start + self._backward(self.score.scaled(-1.0)).start
         spread = self._slowest.start + self._fastest.start
         steepest = 1e3 * max(scores, 1e-12) / max(spread, 1e-12)
-        best, chosen = self.bound, 0.0
+        best, kept = self.bound, 0.0
         for sign, limit in ((1.0, self.high), (-1.0, self.low)):
             if np.isinf(limit):
                 continue
@@ -227,8 +211,8 @@ class _Problem:
                     values = [values[1], bound(two)]
             for price, value in zip((one, two), values, strict=True):
                 if value < best:
-                    best, chosen = value, sign * price
-        self.price_at(chosen)
+                    best, kept = value, sign * price
+        self.price_at(kept)
 
     def solve(self, incumbent: float, most: int) -> tuple[tuple[float, float, list[tuple[int, ...]]] | None, int]:
         """Return the best score above an incumbent with its latency and lists, and how many labels that took."""
@@ -236,7 +220,7 @@ class _Problem:
         scale = _TOLERANCE * max(1.0, abs(self.bound), abs(incumbent) if np.isfinite(incumbent) else 0.0)
         greedy = self._greedy()
         floor = max([incumbent, *(item[0] for item in greedy)])
-        states: dict[tuple[int, int, int], _Labels] = {}
+        states: dict[tuple[int, int, int], Labels] = {}
         finished: list[tuple[float, float, tuple[int, int, int], int]] = []
         used = 0
         for state, labels in self._forward(states):
@@ -247,8 +231,10 @@ class _Problem:
             slowest = labels.latency_ms + self._slowest.value[stage][depth, rank]
             slack = 1e-9 * max(1.0, abs(self.high) if np.isfinite(self.high) else 1.0)
             keep = (upper >= floor - scale) & (fastest <= self.high + slack) & (slowest >= self.low - slack)
-            labels = _chosen(labels, np.flatnonzero(keep))
-            labels = _chosen(labels, self._unbeaten(labels, fastest[keep], slowest[keep], slack))
+            labels = chosen(labels, np.flatnonzero(keep))
+            labels = chosen(
+                labels, unbeaten(labels, fastest[keep] >= self.low + slack, slowest[keep] <= self.high - slack)
+            )
             used += len(labels.score)
             if used > most:
                 raise InputError(
@@ -269,7 +255,7 @@ class _Problem:
         score, latency, state, place = max(finished, key=lambda item: item[0])
         return (score, latency, self._lists(states, state, place)), used
 
-    def _forward(self, states: dict[tuple[int, int, int], _Labels]) -> Iterator[tuple[tuple[int, int, int], _Labels]]:
+    def _forward(self, states: dict[tuple[int, int, int], Labels]) -> Iterator[tuple[tuple[int, int, int], Labels]]:
         """Yield each state with all labels that reach it from the states before."""
         order: list[tuple[int, int, int]] = [
             (stage, depth, rank)
@@ -281,14 +267,14 @@ class _Problem:
         self._order = order
         for state in order:
             stage, depth, rank = state
-            parts: list[_Labels] = []
+            parts: list[Labels] = []
             if depth:
                 for before in range(rank + 1):
                     if self.allowed.following[stage][depth - 1, before, rank]:
                         step = self.latency.following[stage][depth - 1, before, rank]
                         gain = self.score.following[stage][depth - 1, before, rank]
                         origin = (stage, depth - 1, before)
-                        parts.append(_stepped(states[origin], step, gain, number[origin]))
+                        parts.append(stepped(states[origin], step, gain, number[origin]))
             elif stage:
                 for before in range(rank + 1):
                     if self.allowed.first[stage][before, rank] and self.allowed.end[stage - 1][before]:
@@ -296,35 +282,15 @@ class _Problem:
                         gain = self.score.end[stage - 1][before], self.score.first[stage][before, rank]
                         for length in range(self.depth):
                             origin = (stage - 1, length, before)
-                            parts.append(_stepped(states[origin], step[0] + step[1], gain[0] + gain[1], number[origin]))
+                            parts.append(stepped(states[origin], step[0] + step[1], gain[0] + gain[1], number[origin]))
             elif self.allowed.first[0][0, rank]:
                 one = np.zeros(1, np.int64)
                 latency = np.array([self.latency.start + self.latency.first[0][0, rank]])
-                parts.append(
-                    _Labels(latency, np.array([self.score.start + self.score.first[0][0, rank]]), one - 1, one)
-                )
-            yield state, _joined(parts)
-
-    def _unbeaten(self, labels: _Labels, fastest: Array, slowest: Array, slack: float) -> Ints:
-        """Return the labels of one state that no other one beats; of equal ones the first.
-
-        A label beats slower ones of no higher score if it cannot end below the range, and faster ones of no higher
-        score if it cannot end above it.
-        """
-        kept = np.arange(len(labels.score))
-        for sign, safe in ((1.0, fastest >= self.low + slack), (-1.0, slowest <= self.high - slack)):
-            order = kept[np.lexsort((-labels.score[kept], sign * labels.latency_ms[kept]))]
-            if not len(order):
-                return order
-            score, latency = labels.score[order], labels.latency_ms[order]
-            sure = np.where(safe[order], score, -np.inf)
-            highest = np.concatenate([[-np.inf], np.maximum.accumulate(sure)[:-1]])
-            same = np.concatenate([[False], latency[1:] == latency[:-1]])
-            kept = order[(score > highest) & ~same]
-        return kept
+                parts.append(Labels(latency, np.array([self.score.start + self.score.first[0][0, rank]]), one - 1, one))
+            yield state, joined(parts)
 
     def _lists(
-        self, states: dict[tuple[int, int, int], _Labels], state: tuple[int, int, int], place: int
+        self, states: dict[tuple[int, int, int], Labels], state: tuple[int, int, int], place: int
     ) -> list[tuple[int, ...]]:
         """Return the lists of widths of a finished label, by walking back."""
         lists: list[list[int]] = [[] for _ in self.latency.first]
@@ -378,23 +344,3 @@ class _Problem:
             latency += self.latency.end[stage][rank]
             before = rank
         return float(score), float(latency)
-
-
-def _stepped(labels: _Labels, latency_ms: float, score: float, before: int) -> _Labels:
-    count = len(labels.score)
-    return _Labels(labels.latency_ms + latency_ms, labels.score + score, np.full(count, before), np.arange(count))
-
-
-def _joined(parts: list[_Labels]) -> _Labels:
-    if not parts:
-        return _Labels(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    return _Labels(
-        np.concatenate([part.latency_ms for part in parts]),
-        np.concatenate([part.score for part in parts]),
-        np.concatenate([part.before for part in parts]),
-        np.concatenate([part.parent for part in parts]),
-    )
-
-
-def _chosen(labels: _Labels, places: Ints) -> _Labels:
-    return _Labels(labels.latency_ms[places], labels.score[places], labels.before[places], labels.parent[places])
