@@ -1,5 +1,6 @@
 """The factored pruner equals the enumerated one: bits and constraints, numpy and numba, every kind of space."""
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,7 @@ from factored_helpers import ENGINES, SMALL, candidates, chain_space, rows_of, s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfmobile.errors import InputError
+from dfmobile.errors import InputError, MissingExtraError
 from dfmobile.search import factored, factored_layout
 from dfmobile.search.base import Candidate, Evaluated
 from dfmobile.search.factored import FactoredPruner, open_kernels
@@ -224,3 +225,10 @@ def test_blocks_that_were_skipped_make_architectures_no_candidates() -> None:
         pruner = FactoredPruner(space, merged, stored=stored)  # type: ignore[arg-type]
         assert pruner.total == int((counted == 0).sum())
     assert np.array_equal(np.isinf(merged.values(rows)), counted > 0)
+
+
+def test_without_numba_the_loops_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert open_kernels().name == "numpy"
+    with pytest.raises(MissingExtraError, match="fast"):
+        open_kernels("numba")
