@@ -230,5 +230,5 @@ def test_blocks_that_were_skipped_make_architectures_no_candidates() -> None:
 def test_without_numba_the_loops_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     assert open_kernels().name == "numpy"
-    with pytest.raises(MissingExtraError, match="fast"):
+    with pytest.raises(MissingExtraError, match="numba"):
         open_kernels("numba")
