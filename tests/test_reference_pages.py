@@ -104,6 +104,17 @@ def test_spaces_page_counts() -> None:
         assert decoders.get(name, []) == [", ".join(str(value) for value in values) for values in chosen]
 
 
+def test_spaces_page_example_is_the_file_and_a_space() -> None:
+    text, path = page("reference/spaces.md"), DOCS / "reference" / "my-space.yaml"
+    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    assert path.read_text().partition("\n")[2] == example[1]
+    space = open_space(str(path))
+    assert space.name.startswith("my-phone-seg@")
+    assert space.count() > 0
+    assert space.blocks(*space.default_input)
+
+
 def test_spaces_page_program() -> None:
     program = re.search(r"```python\n(.*?)```", page("reference/spaces.md"), re.DOTALL)
     assert program is not None

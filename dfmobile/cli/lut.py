@@ -44,7 +44,9 @@ def register(parent: typer.Typer) -> None:
 @handled
 def build(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="TABLE.sqlite", help="Table to make or complete.")],
-    space: Annotated[str | None, typer.Option("--space", help="Search space whose blocks are measured.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Search space whose blocks are measured, or a FILE.yaml.")
+    ] = None,
     network: Annotated[
         str | None, typer.Option("--network", metavar="ARCH", help="Instead of a space: one network's blocks.")
     ] = None,

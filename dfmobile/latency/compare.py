@@ -126,7 +126,11 @@ def _of_build(
     if build.space is None:
         return diff_networks(pair, [build.network or ""], *size, threshold=threshold, same_software=same)
     if build.space not in registry.names("dfmobile.spaces"):
-        raise InputError(f"the space {build.space} is not installed")
+        from_file = "@" in build.space
+        raise InputError(
+            f"the space {build.space} "
+            + ("was read from a file: name it, --space FILE.yaml" if from_file else "is not installed")
+        )
     opened = open_space(build.space, max_depth)
     return diff_space(pair, a, b, opened, *size, threshold=threshold, same_software=same)
 

@@ -45,6 +45,8 @@ class PredictionRule(ABC):
     """
 
     name: ClassVar[str]
+    additive: ClassVar[bool] = False
+    """Whether ``combine`` returns the first feature's sums as they are: a latency is then a sum over blocks."""
 
     def __init__(self, table: LatencyTable, entries: Sequence[TableEntry]) -> None:
         del table
@@ -178,6 +180,7 @@ class SumRule(PredictionRule):
     """
 
     name = "sum"
+    additive = True
 
     @property
     def basis(self) -> str:
