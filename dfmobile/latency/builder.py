@@ -152,6 +152,14 @@ def build_table(
     backend = as_backend(backend, device, protocol, precision)
     if isinstance(source, Network) and (source.width, source.height) != (width, height):
         raise InputError(f"the network was built for {source.width}x{source.height}, not for {width}x{height}")
+    if protocol.passes < backend.least_passes:
+        if target is None:
+            raise InputError(
+                f"{protocol.passes} passes a block are too few for backend {backend.name}: each has an engine of its "
+                "own, and engines of one block differ in speed",
+                hint=f"--passes {backend.least_passes} or more",
+            )
+        protocol = dataclasses.replace(protocol, passes=backend.least_passes)
     blocks = source.blocks if isinstance(source, Network) else source.blocks(width, height)
     build = Build(
         space=None if isinstance(source, Network) else source.name,
@@ -168,7 +176,8 @@ def build_table(
         working_set = ensure_working_set(table, backend, tell) if caches else stored_working_set(table)
         protocol = dataclasses.replace(protocol, evict_bytes=eviction_bytes(working_set, device.profile))
         folder = path.with_name(f".{path.name}.models")
-        with ModelFolder(folder, backend.model_format, backend.file_precision) as models:
+        opset = backend.file_options.opset
+        with ModelFolder(folder, backend.model_format, backend.file_precision, opset=opset) as models:
             sitting = Sitting(table, backend, protocol, build, {block.key: block for block in blocks}, models, seed)
             sitting.guards = Guards(table, sitting.blocks)
             if target is not None:
