@@ -287,9 +287,10 @@ class TrtexecRunner:
         text = parts[b""].decode("utf-8", "replace")
         log = _log(text, what)
         words = parts.get(_ENGINE, b"").decode("ascii", "replace").split()
-        if result.exit_code != 0 or len(words) < 2 or len(words[0]) != 64 or not words[-1].isdecimal():
-            raise failure(_code(result), log, text, what=what, version=self._board.facts.version)
         fresh = log.version is not None or log.passed is not None
+        whole = len(words) >= 2 and len(words[0]) == 64 and words[-1].isdecimal()
+        if result.exit_code != 0 or not whole or (fresh and log.passed is not True):
+            raise failure(_code(result), log, text, what=what, version=self._board.facts.version)
         found = {
             "engine_sha256": words[0],
             "engine_bytes": int(words[-1]),
@@ -305,7 +306,7 @@ class TrtexecRunner:
         parts = split_marked(result.log, (_TIMES, _TRACE))
         text = parts[b""].decode("utf-8", "replace")
         log = _log(text, what)
-        if result.exit_code != 0 or log.passed is False or _TIMES not in parts or log.gpu_compute is None:
+        if result.exit_code != 0 or log.passed is not True or _TIMES not in parts or log.gpu_compute is None:
             raise failure(_code(result), log, text, what=what, version=facts.version)
         if log.version is not None and log.version != facts.version:
             raise BackendError(

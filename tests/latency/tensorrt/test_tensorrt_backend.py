@@ -15,6 +15,7 @@ from dfmobile.latency.backends.tensorrt import TensorRTBackend
 from dfmobile.latency.measurement import Protocol
 from dfmobile.testing.backend_contract import BackendContract
 from dfmobile.testing.replay_trtexec import VERSIONS, configure_replay
+from dfmobile.testing.replay_trtexec.play import FAILURES
 
 __all__ = ["scratch"]
 
@@ -127,21 +128,12 @@ def test_one_bad_model_does_not_take_the_others_along(tmp_path: Path, scratch: P
         next(results)
 
 
-FAILURES = {
-    "no-driver": "driver",
-    "killed": "memory",
-    "segfault": "crash",
-}
-
-
 def test_every_failure_of_the_replay_is_one_error_with_a_hint(tmp_path: Path, scratch: Path) -> None:
-    from dfmobile.testing.replay_trtexec.play import FAILURES as known
-
     backend = replay_backend(tmp_path)
     path = conv_model(backend, tmp_path / "m.onnx")
     one_pass(backend, path)
     silent = []
-    for repetition, name in enumerate(known, 1):
+    for repetition, name in enumerate(sorted({*FAILURES} - {"hang"}), 1):
         configure_replay(tmp_path / "trtexec-8.5.2", failure=name)
         try:
             one_pass(backend, path, repetition=repetition)
@@ -154,6 +146,12 @@ def test_every_failure_of_the_replay_is_one_error_with_a_hint(tmp_path: Path, sc
     assert set(silent) <= {"ignores-graph"}  # it has no graph to ignore here
     configure_replay(tmp_path / "trtexec-8.5.2", failure="")
     assert one_pass(backend, path, repetition=99).hot_ms
+
+
+def test_a_build_that_hangs_is_stopped_on_the_device(tmp_path: Path, scratch: Path) -> None:
+    backend = replay_backend(tmp_path, options={"build-secs": "2"}, failure="hang", failure_phase="build")
+    with pytest.raises(BackendError, match="did not end in the time it was given"):
+        one_pass(backend, conv_model(backend, tmp_path / "m.onnx"))
 
 
 def test_a_graph_that_trtexec_ignores_is_an_error(tmp_path: Path, scratch: Path) -> None:
