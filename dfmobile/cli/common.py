@@ -33,7 +33,8 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="URI",
-        help="local, adb:SERIAL, adb+tcp:HOST:PORT or adb+usb:SERIAL; `dfmobile devices` lists those that it sees.",
+        help="local, adb:SERIAL, adb+tcp:HOST:PORT, adb+usb:SERIAL or ssh:USER@HOST[:PORT]; `dfmobile devices` lists "
+        "those that it sees.",
     ),
 ]
 BackendOption = Annotated[

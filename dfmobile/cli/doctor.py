@@ -107,6 +107,19 @@ def _clock() -> Check:
     return Check("clock", "ok", f"the thread-CPU clock resolves {step_us:.2f} µs")
 
 
+def _ssh() -> Check:
+    from dfmobile.devices.transport.ssh_client import ssh_version
+
+    version = ssh_version()
+    if version is None:
+        text = "no program ssh: needed to reach boards (--device ssh:USER@HOST)"
+        return Check("ssh", "missing", text, "install OpenSSH's client (apt install openssh-client)")
+    if not version.startswith("OpenSSH"):
+        text = f"{version!r} is not OpenSSH, which is needed to reach boards (--device ssh:USER@HOST)"
+        return Check("ssh", "missing", text, "install OpenSSH's client (apt install openssh-client)")
+    return Check("ssh", "ok", f"{version} (boards: --device ssh:USER@HOST)")
+
+
 def _extra(name: str, modules: tuple[str, ...], purpose: str) -> Check:
     import importlib.metadata
     import importlib.util
@@ -139,7 +152,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 @handled
 def doctor(json: JsonOption = False) -> None:
-    """Check this installation: runtime, clock, device, plug-ins, optional extras, TensorRT."""
+    """Check this installation: runtime, clock, device, plug-ins, ssh, optional extras, TensorRT."""
     core: dict[str, Callable[[], Check]] = {
         "python": _python,
         "plug-ins": _plugins,
@@ -148,6 +161,7 @@ def doctor(json: JsonOption = False) -> None:
         "device": _device,
     }
     checks = [_guarded(name, check) for name, check in core.items()]
+    checks.append(_guarded("ssh", _ssh))
     checks += [_extra(name, *details) for name, details in _EXTRAS.items()]
     checks.append(_guarded("tensorrt", _tensorrt))
     if json:

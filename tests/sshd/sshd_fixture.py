@@ -38,6 +38,7 @@ class Sshd:
         uri: the device, as a user names it; the port is the line's, through which ``drop_connections`` cuts.
         config_file: configuration of the client, for ``ssh -F``: key, known host, nothing of the user's own.
         known_hosts: what the client takes for this server's key.
+        scratch_root: folder that commands see as ``$TMPDIR``, unless another was given.
         port: sshd's own port, past the line.
         line: what is between; can also fall silent (``line.silence``).
     """
@@ -48,8 +49,10 @@ class Sshd:
         self.line = Line(self.port)
         self.config_file = folder / "ssh_config"
         self.known_hosts = folder / "known_hosts"
+        self.scratch_root = folder / "tmp"
+        self.scratch_root.mkdir(mode=0o700)
         self._settings = settings
-        self._environment = {_MARK: str(folder), **environment}
+        self._environment = {_MARK: str(folder), "TMPDIR": str(self.scratch_root), **environment}
         self._child: subprocess.Popen[bytes] | None = None
         for name in ("host_key", "user_key"):
             self._make_key(name)

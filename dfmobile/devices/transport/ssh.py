@@ -272,11 +272,14 @@ class SshTransport(Transport):
             raise ConnectionLostError(f"the connection broke while {program} ran")
         if command.marks.finished:
             raise ConnectionLostError(f"the board heard nothing of us for a minute and stopped {program}")
-        if re.search(r"session open refused|open failed|administratively", command.messages):
+        if re.search(r"session open refused", command.messages, re.IGNORECASE):
             raise DeviceError(
-                f"{self.uri} allows no further session: {last_line(command.messages)}",
+                f"{self.uri} allows no further session in one connection",
                 hint="raise MaxSessions in /etc/ssh/sshd_config on the board (10 is the default)",
             )
+        if "kex_exchange_identification" in command.messages:
+            # It tried to make a connection of its own, which it must not (SshMaster.start).
+            raise ConnectionLostError("the control socket of the connection is gone")
         if command.marks.group is None:
             said = last_line(command.messages)
             raise DeviceError(f"{self.uri} could not start {program}: {said}", hint="see what its login shell does")

@@ -59,7 +59,7 @@ _OPTIONS = (
 def config_from_environment() -> Path | None:
     """Return the file that ``DFMOBILE_SSH_CONFIG`` names, which ssh reads instead of its own (``ssh -F``)."""
     text = os.environ.get(CONFIG_VARIABLE, "")
-    return Path(text) if text else None
+    return Path(text).expanduser() if text else None
 
 
 def ssh_arguments(uri: DeviceURI, config_file: Path | None, *options: str) -> list[str]:
@@ -211,7 +211,7 @@ class SshMaster:
 
         It goes through this connection or fails: were that gone, ssh would make another without a word.
         """
-        options = ("ControlMaster=no", f"ControlPath={_quoted(self._socket)}", "ProxyCommand=exec false")
+        options = ("ControlMaster=no", f"ControlPath={_quoted(self._socket)}", "ProxyCommand=false")
         return start_ssh([*ssh_arguments(self._uri, self._config_file, *options), bootstrap(script)], subprocess.PIPE)
 
     def close(self) -> None:
