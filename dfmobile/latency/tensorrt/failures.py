@@ -182,19 +182,20 @@ def failure_kind(exit_code: int, log: TrtexecLog, text: str) -> str:
         ``missing trtexec``, ``killed for memory``, ``stopped``, ``aborted``, ``crashed``, ``no result`` (it ended well
         and has no result), ``unknown``.
     """
-    return _find(exit_code, log, text)[0]
+    return _find(_shell_code(exit_code), log, text)[0]
 
 
 def failure(exit_code: int, log: TrtexecLog, text: str, *, what: str, version: TensorRTVersion | None) -> BackendError:
     """Return the error that says why a run of trtexec gave no result, with a hint.
 
     Args:
-        exit_code: of trtexec, the shell or ssh.
+        exit_code: of trtexec, the shell or ssh; a local process that a signal ended may have the signal, negative.
         log: of ``text``.
         text: all that it printed.
         what: what was being done, as the subject of the message, e.g. ``"building block.onnx"``.
         version: of TensorRT, where it is known better than the log tells.
     """
+    exit_code = _shell_code(exit_code)
     kind, line = _find(exit_code, log, text)
     version = version or log.version
     tool = f"trtexec {version.text}" if version is not None else "trtexec"
@@ -207,6 +208,11 @@ def failure(exit_code: int, log: TrtexecLog, text: str, *, what: str, version: T
         means, hint = _by_code(exit_code, kind)
         detail = f"; it ended with {quoted(line, _MAX_SHOWN)}" if line else ""
     return BackendError(f"{what}: {tool} failed with exit code {exit_code}: {means}{detail}", hint=hint)
+
+
+def _shell_code(exit_code: int) -> int:
+    """Return an exit code as a shell has it: 134 for a process that signal 6 ended, where Python has -6."""
+    return 128 - exit_code if exit_code < 0 else exit_code
 
 
 def _by_code(exit_code: int, kind: str) -> tuple[str, str]:

@@ -8,7 +8,6 @@ it, too. Numbers have six digits. Checked against a real file of 8.4 or later; t
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -111,15 +110,16 @@ def parse_export_times(data: bytes) -> ExportedTimes:
 
 
 def _column(runs: list[Any], name: str) -> Times:
-    values = np.empty(len(runs), dtype=np.float64)
-    for index, run in enumerate(runs):
-        value = run.get(name) if isinstance(run, dict) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise FileFormatError(f"run {index} of trtexec's file of times has no number {name}")
-        # Durations are differences of stamps and may come out a hair below zero; a stamp never lies far below it.
-        if not -MAX_MS < value < MAX_MS or not math.isfinite(value):
+    values: list[Any] = [run.get(name) if isinstance(run, dict) else None for run in runs]
+    # bool is an int to Python, so types are compared and not isinstance.
+    if not set(map(type, values)) <= {int, float}:
+        index = next(index for index, value in enumerate(values) if type(value) not in (int, float))
+        raise FileFormatError(f"run {index} of trtexec's file of times has no number {name}")
+    # Durations are differences of stamps and may come out a hair below zero; a stamp never lies far below it.
+    for index, value in enumerate(values):
+        if not -MAX_MS < value < MAX_MS:
             raise FileFormatError(f"run {index} of trtexec's file of times has the {name} {quoted(repr(value))}")
-        values[index] = value
-    if name in ("computeMs", "latencyMs") and (values < 0).any():
+    column = np.array(values, dtype=np.float64)
+    if name in ("computeMs", "latencyMs") and (column < 0).any():
         raise FileFormatError(f"trtexec's file of times has a negative {name}")
-    return values
+    return column

@@ -33,7 +33,8 @@ def v(text: str) -> TensorRTVersion:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("8.2.1", (8, 2, 1)), ("8.2.1.8", (8, 2, 1)), ("v8201", (8, 2, 1)), ("8503", (8, 5, 3)), ("v101601", (10, 16, 1)),
+        ("8.2.1", (8, 2, 1)), ("8.2.1.8", (8, 2, 1)), ("v8201", (8, 2, 1)), ("8503", (8, 5, 3)),
+        ("v101601", (10, 16, 1)),
         ("v100300", (10, 3, 0)), ("v110000", (11, 0, 0)), ("10.16", (10, 16, 0)), (" 8.5.2 ", (8, 5, 2)),
         ("8.2.1-1+cuda10.2", (8, 2, 1)), ("7.1.3-1+cuda10.2", (7, 1, 3)), ("10.3.0.30-1+cuda12.5", (10, 3, 0)),
     ],
@@ -44,7 +45,9 @@ def test_versions_are_read(text: str, expected: tuple[int, int, int]) -> None:
     assert TensorRTVersion.parse(version.text) == version
 
 
-@pytest.mark.parametrize("text", ["", "8", "v82", "v10300", "8.x", "8.2.1.2.3", "1e3", "８.2.1", "8..2", "v8201 x", "-8.2"])
+@pytest.mark.parametrize(
+    "text", ["", "8", "v82", "v10300", "8.x", "8.2.1.2.3", "1e3", "８.2.1", "8..2", "v8201 x", "-8.2"]
+)
 def test_other_texts_are_no_versions(text: str) -> None:
     with pytest.raises(FileFormatError, match="no version of TensorRT"):
         TensorRTVersion.parse(text)
@@ -79,11 +82,11 @@ def test_a_build(version: str, expected: str) -> None:
 
 def test_all_that_a_build_can_ask_for() -> None:
     request = BuildRequest(
-        onnx="/tmp/a b.onnx", engine="e", precision="int8", timing_cache="c", calibration_cache="k",
+        onnx="a b.onnx", engine="e", precision="int8", timing_cache="c", calibration_cache="k",
         input_formats="fp16:chw", output_formats="fp16:chw16+hwc8,int8:chw32", tf32=True,
     )  # fmt: skip
     assert build_flags(v("8.5.2"), request) == [
-        "--onnx=/tmp/a b.onnx", "--saveEngine=e", "--buildOnly", "--int8", "--calib=k", "--timingCacheFile=c",
+        "--onnx=a b.onnx", "--saveEngine=e", "--buildOnly", "--int8", "--calib=k", "--timingCacheFile=c",
         "--inputIOFormats=fp16:chw", "--outputIOFormats=fp16:chw16+hwc8,int8:chw32",
     ]  # fmt: skip
 
@@ -93,7 +96,7 @@ def test_strongly_typed() -> None:
     assert "--stronglyTyped" in build_flags(v("10.3.0"), typed)
     assert "--fp16" not in build_flags(v("10.3.0"), typed)
     assert not {"--stronglyTyped", "--fp16"} & set(build_flags(v("11.0.0"), typed))
-    with pytest.raises(InputError, match="8.5.2 has no --stronglyTyped"):
+    with pytest.raises(InputError, match=r"8\.5\.2 has no --stronglyTyped"):
         build_flags(v("8.5.2"), typed)
 
 
