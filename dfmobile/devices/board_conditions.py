@@ -27,7 +27,8 @@ from dfmobile.devices.transport.base import Transport
 
 _TICK_MS = 10  # kernels of boards count 100 ticks a second for programs
 _GPU_NODE = re.compile(r"gpu|gpu-gpc-0|.*\.(?:gpu|gm20b|gp10b|gv11b|ga10b|gb10b)")
-_ALERT = re.compile(r".*(?:-throttle-alert|-alert|_throttle|tegra-heavy|tegra-oc|hot-surface).*", re.I)
+# Since L4T 34 `gpu-throttle-alert`, `hot-surface-alert`, …; before, cooling devices of balanced and hard throttling.
+_ALERT = re.compile(r".{1,60}-alert|(?:cpu|gpu|emergency|skin)-balanced|tegra-(?:heavy|emergency)", re.I)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class BoardConditions:
 
     Attributes:
         base: what all devices have.
-        power_mode: name of the nvpmodel mode; asked for by the probe only.
+        power_mode: name of the nvpmodel mode.
         gpu_khz: clock of the GPU now.
         gpu_range_khz: limits of the GPU's clock.
         gpu_governor: frequency governor of the GPU.
@@ -77,17 +78,19 @@ class BoardConditions:
         return document
 
 
-def read_board_conditions(transport: Transport, *, root: str = "") -> BoardConditions:
+def read_board_conditions(transport: Transport, *, tools: bool = True, root: str = "") -> BoardConditions:
     """Take a snapshot of a board, in one round trip.
 
     Args:
         transport: the board.
-        root: folder on the board that stands for ``/``; for tests.
+        tools: ask nvpmodel and jetson_clocks too, for the power mode and the memory's clock; they take a core for some
+            tenths of a second.
+        root: folder on the board that stands for ``/``, its tools included; for tests.
 
     Raises:
         DeviceError: if the board went away or has no shell. What cannot be read is no error.
     """
-    return board_conditions(read_board_state(transport, root=root))
+    return board_conditions(read_board_state(transport, tools=tools, root=root))
 
 
 def board_conditions(files: SystemFiles) -> BoardConditions:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Literal
 
 from dfmobile.devices.remote_files import FileGroup, RemoteFiles, RemoteLimits
 from dfmobile.devices.system_files import SystemFiles
@@ -82,7 +83,7 @@ BOARD_FILES = (
     *(FileGroup(path.rpartition("/")[0], ("NvInferVersion.h",), "bytes") for path in TENSORRT_HEADERS),
 )
 
-_LIMITS = RemoteLimits(file_bytes=256 * 1024, total_bytes=2**20, timeout_s=60.0, command_characters=100_000)
+_LIMITS = RemoteLimits(file_bytes=256 * 1024, total_bytes=2 * 2**20, timeout_s=60.0, command_characters=100_000)
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,21 @@ def read_board(transport: Transport, *, root: str = "") -> RemoteFiles:
     Raises:
         DeviceError: if the board went away or has no shell. What cannot be read is no error.
     """
-    return RemoteFiles(transport, (*STATE_FILES, *BOARD_FILES), _LIMITS, root=root, first=_tools())
+    return RemoteFiles(transport, (*STATE_FILES, *BOARD_FILES), _LIMITS, root=root, first=_tools("all"))
 
 
-def read_board_state(transport: Transport, *, root: str = "") -> RemoteFiles:
-    """Bring what changes from moment to moment, in one round trip; of the tools, none.
+def read_board_state(transport: Transport, *, tools: bool = True, root: str = "") -> RemoteFiles:
+    """Bring what changes from moment to moment, in one round trip.
+
+    Args:
+        transport: the board.
+        tools: ask nvpmodel and jetson_clocks too; they take a core for some tenths of a second.
+        root: folder on the board that stands for ``/``, its tools included; for tests.
 
     Raises:
         DeviceError: as ``read_board``.
     """
-    return RemoteFiles(transport, STATE_FILES, _LIMITS, root=root)
+    return RemoteFiles(transport, STATE_FILES, _LIMITS, root=root, first=_tools("state") if tools else "")
 
 
 def tool_answer(files: SystemFiles, name: str) -> ToolAnswer:
@@ -126,10 +132,10 @@ def tool_answer(files: SystemFiles, name: str) -> ToolAnswer:
     text = files.read(path)
     if text is None:
         return ToolAnswer(None, f"{name}: {files.reason(path)}")
-    head, _, body = text.partition("\n")
-    found = re.fullmatch(r"exit ([0-9]{1,3})", head.strip())
+    body, _, last_line = text.rpartition("\n")
+    found = re.fullmatch(r"exit ([0-9]{1,3})", last_line.strip())
     if found is None:
-        return ToolAnswer(None, f"{name}: its answer is damaged")
+        return ToolAnswer(None, f"{name} wrote more than what is read of it")
     if found[1] == "0":
         return ToolAnswer(body)
     if found[1] == "124":
@@ -140,9 +146,10 @@ def tool_answer(files: SystemFiles, name: str) -> ToolAnswer:
 
 def tool_output(files: SystemFiles, name: str) -> str:
     """Return what a tool wrote, however it ended; empty where it did not run."""
-    return (files.read(f"{TOOLS}/{name}") or "").partition("\n")[2]
+    return (files.read(f"{TOOLS}/{name}") or "").rpartition("\n")[0]
 
 
-@lru_cache(maxsize=1)
-def _tools() -> str:
-    return resources.files("dfmobile.devices").joinpath("board_tools.sh").read_text(encoding="utf-8")
+@lru_cache(maxsize=2)
+def _tools(which: Literal["all", "state"]) -> str:
+    script = resources.files("dfmobile.devices").joinpath("board_tools.sh").read_text(encoding="utf-8")
+    return f"tools={which}\n{script}"

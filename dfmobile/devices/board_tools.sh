@@ -1,7 +1,8 @@
 # Runs the few tools that describe a Linux board, inside remote_files.sh and with its functions (tell) and variables
-# (root, most, left, skip; IFS is a comma), for dfmobile/devices/board_files.py. Changes nothing on the board; of sudo
-# only `sudo -n`, which asks nobody and fails where a password is needed. What a tool writes comes as a file
-# /dfmobile-tools/NAME that begins with a line `exit CODE`. With a root, only tools below it are run.
+# (root, most, left, skip; IFS is a comma), for dfmobile/devices/board_files.py, which sets tools before it to `all` or
+# `state` (nvpmodel and jetson_clocks only). Changes nothing on the board; of sudo only `sudo -n`, which asks nobody and
+# fails where a password is needed. What a tool writes comes as a file /dfmobile-tools/NAME that ends in a line
+# `exit CODE`; without it where it was too much. With a root, only tools below it are run.
 if [ -n "$root" ]; then
   places=$root/usr/bin:$root/usr/sbin:$root/bin:$root/usr/src/tensorrt/bin
 else
@@ -29,18 +30,20 @@ tool() {
     *",/dfmobile-tools/$name,"*) return ;;
   esac
   tell f "/dfmobile-tools/$name"
-  out=$($limit "$@" 2>&1 </dev/null)
-  code=$?
+  out=$({
+    $limit "$@" 2>&1 </dev/null
+    printf '\nexit %s\n' "$?"
+  } | head -c 65536)
+  code=$(printf '%s\n' "$out" | tail -n 1)
+  code=${code#exit }
   tell x ''
-  printf 'exit %s\n%s\n' "$code" "$out" | od -A d -t x1 -v -N "$most"
+  printf '%s\n' "$out" | od -A d -t x1 -v -N "$most"
   left=$((left - ${#out}))
 }
 absent() {
   tell f "/dfmobile-tools/$1"
   tell e 'no such program'
 }
-if find_tool uname; then tool uname "$program" -m; else absent uname; fi
-if find_tool getconf; then tool getconf "$program" -a; else absent getconf; fi
 sudo=
 ! find_tool sudo || sudo=$program,-n
 [ "$(id -u)" != 0 ] || [ -n "$root" ] || sudo=
@@ -53,28 +56,32 @@ else
 fi
 # shellcheck disable=SC2086 # split at the comma
 if find_tool jetson_clocks; then tool jetson_clocks $sudo "$program" --show; else absent jetson_clocks; fi
-if find_tool nvidia-smi; then
-  tool nvidia-smi "$program" --query-gpu=name,driver_version,compute_cap --format=csv,noheader
-else
-  absent nvidia-smi
-fi
-packages=
-if find_tool dpkg-query; then
-  # shellcheck disable=SC2016 # the program fills these in
-  tool packages "$program" -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' 'libnvinfer[0-9]*' libnvinfer-bin \
-    python3-libnvinfer nvidia-jetpack nvidia-l4t-core 'cuda-cudart-[0-9]*'
-  packages=$out
-else
-  absent packages
-fi
-if find_tool trtexec; then
-  tell f /dfmobile-tools/trtexec-path
-  if plain "${program#"$root"}"; then tell v "${program#"$root"}"; else tell e 'its name cannot be told'; fi
-  # Its first line names the version; loading the library takes a second, so only where nothing else says it.
-  case $packages in
-    *libnvinfer[0-9]*) ;;
-    *) tool trtexec "$program" --help ;;
-  esac
-else
-  absent trtexec-path
+if [ "$tools" != state ]; then
+  if find_tool uname; then tool uname "$program" -m; else absent uname; fi
+  if find_tool getconf; then tool getconf "$program" -a; else absent getconf; fi
+  if find_tool nvidia-smi; then
+    tool nvidia-smi "$program" --query-gpu=name,driver_version,compute_cap --format=csv,noheader
+  else
+    absent nvidia-smi
+  fi
+  packages=
+  if find_tool dpkg-query; then
+    # shellcheck disable=SC2016 # the program fills these in
+    tool packages "$program" -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' 'libnvinfer[0-9]*' libnvinfer-bin \
+      python3-libnvinfer nvidia-jetpack nvidia-l4t-core 'cuda-cudart-[0-9]*'
+    packages=$out
+  else
+    absent packages
+  fi
+  if find_tool trtexec; then
+    tell f /dfmobile-tools/trtexec-path
+    if plain "${program#"$root"}"; then tell v "${program#"$root"}"; else tell e 'its name cannot be told'; fi
+    # Its first line names the version; loading the library takes a second, so only where nothing else says it.
+    case $packages in
+      *libnvinfer[0-9]*) ;;
+      *) tool trtexec "$program" --help ;;
+    esac
+  else
+    absent trtexec-path
+  fi
 fi

@@ -105,7 +105,9 @@ def parse_packages(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, version in _PACKAGE.findall(text[:_MAX_CHARACTERS])[:200]:
         upstream = str(version).rpartition(":")[2]
-        found[str(name)] = re.split(r"[-+~]", upstream)[0] or upstream
+        number = re.match(r"[0-9A-Za-z.]+", upstream)
+        if number is not None:
+            found[str(name)] = number[0]
     return found
 
 

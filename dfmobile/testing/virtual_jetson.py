@@ -14,6 +14,7 @@ from pathlib import Path
 _CPU = "/sys/devices/system/cpu"
 _FLAGS = {
     8.0: "fp asimd evtstrm aes pmull sha1 sha2 crc32",
+    8.1: "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm dcpop",
     8.2: "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
 }
 
@@ -28,7 +29,7 @@ class BoardSpec:
         release: first line of ``/etc/nv_tegra_release``.
         kernel: release of the kernel.
         cores: for each: implementer, part, lowest and highest clock in kHz.
-        arm: version of the architecture.
+        arm: 8.0, 8.1 (8.2 without dot product), 8.2: which instruction sets it has.
         gpu: folder under ``/sys/class/devfreq``, and the steps in kHz.
         zones: thermal zone type to milli-degrees.
         rails: name to milliwatts, in the order of the sensor.
@@ -110,7 +111,7 @@ BOARDS = {
         release="# R35 (release), REVISION: 2.1, GCID: 3, BOARD: t186ref, EABI: aarch64, DATE: Tue Jan 24 2023",
         kernel="5.10.104-tegra",
         cores=(_CARMEL,) * 6,
-        arm=8.2,
+        arm=8.1,
         gpu=("17000000.gv11b", (114750, 510000, 1109250)),
         zones={"CPU-therm": 39500, "GPU-therm": 37500, "AUX-therm": 39000, "AO-therm": 38000, "PMIC-Die": 50000},
         rails={"VDD_IN": 5000, "VDD_CPU_GPU_CV": 900, "VDD_SOC": 1100},

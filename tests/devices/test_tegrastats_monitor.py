@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dfmobile.devices.power_trace import (
     PowerSample,
     PowerTrace,
+    busy_window,
     clock_changed,
     energy_per_inference_mj,
     gpu_clock_range_khz,
@@ -313,6 +314,17 @@ def test_windows_that_say_nothing() -> None:
         mean_power_mw(bare, 0, 1000)
     assert clock_changed(bare, 0, 1000) is None
     assert PowerTrace((), 100, "arrival", None, None).temperatures_c(0) == {}
+
+
+def test_the_busy_window() -> None:
+    loads = [0, 90, 99, None, 97, 98, 99, 99, 10, 99]
+    samples = [
+        PowerSample(100.0 * number, TegrastatsSample(gpu_load_percent=load)) for number, load in enumerate(loads)
+    ]
+    trace = PowerTrace(tuple(samples), 100, "arrival", 1000.0, 0)
+    assert busy_window(trace) == (400.0, 700.0)
+    assert busy_window(trace, least_percent=100) is None
+    assert busy_window(made([1] * 5)) is None  # no load is known
 
 
 def test_clock_changes() -> None:
