@@ -23,7 +23,10 @@ def export(
     input: InputOption = None,
     weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights (.npz).")] = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32; of .tflite files also fp16 (weights: half the size) or int8.")
+        str,
+        typer.Option(
+            "--precision", help="fp32; fp16 (.tflite: weights only; .onnx: typed, for TensorRT); .tflite also int8."
+        ),
     ] = "fp32",
     calibration: Annotated[
         Path | None, typer.Option("--calibration", metavar="DIR", help="int8: images or .npy files of typical inputs.")

@@ -77,7 +77,6 @@ def test_later_formats_are_refused(tmp_path: Path, format: str) -> None:
     ("format", "precision", "message"),
     [
         ("onnx", "int8", "not available for onnx"),
-        ("onnx", "fp16", "not available for onnx"),
         ("tflite", "fp7", "unknown"),
     ],
 )
