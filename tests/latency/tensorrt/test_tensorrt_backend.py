@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -132,18 +133,13 @@ def test_every_failure_of_the_replay_is_one_error_with_a_hint(tmp_path: Path, sc
     backend = replay_backend(tmp_path)
     path = conv_model(backend, tmp_path / "m.onnx")
     one_pass(backend, path)
-    silent = []
-    for repetition, name in enumerate(sorted({*FAILURES} - {"hang"}), 1):
+    # Where nothing asks for a CUDA graph, there is none to ignore.
+    for repetition, name in enumerate(sorted({*FAILURES} - {"hang", "ignores-graph"}), 1):
         configure_replay(tmp_path / "trtexec-8.5.2", failure=name)
-        try:
+        with pytest.raises(BackendError, match=r"m\.onnx") as caught:
             one_pass(backend, path, repetition=repetition)
-        except BackendError as error:
-            assert "m.onnx" in str(error)
-            assert "\n" not in str(error)
-            assert error.hint
-        else:
-            silent.append(name)
-    assert set(silent) <= {"ignores-graph"}  # it has no graph to ignore here
+        assert "\n" not in str(caught.value)
+        assert caught.value.hint
     configure_replay(tmp_path / "trtexec-8.5.2", failure="")
     assert one_pass(backend, path, repetition=99).hot_ms
 
@@ -165,15 +161,11 @@ def test_times_that_are_not_those_of_the_log_are_refused(tmp_path: Path, scratch
     backend = replay_backend(tmp_path)
     path = conv_model(backend, tmp_path / "m.onnx")
     one_pass(backend, path)
-    runs = [
-        {name: 7.0 + number for name in (
-            "startEnqMs", "endEnqMs", "startH2dMs", "endH2dMs", "startComputeMs", "endComputeMs", "startD2hMs",
-            "endD2hMs", "h2dMs", "computeMs", "d2hMs", "latencyMs",
-        )}
-        for number in range(4)
-    ]  # fmt: skip
-    import json
-
+    names = (
+        "startEnqMs endEnqMs startH2dMs endH2dMs startComputeMs endComputeMs startD2hMs endD2hMs h2dMs computeMs d2hMs "
+        "latencyMs"
+    ).split()
+    runs = [dict.fromkeys(names, 7.0 + number) for number in range(4)]
     times, log = tmp_path / "times.json", tmp_path / "run.log"
     times.write_text(json.dumps(runs))
     log.write_text(
@@ -181,7 +173,7 @@ def test_times_that_are_not_those_of_the_log_are_refused(tmp_path: Path, scratch
         "percentile(99%) = 2 ms\n"
     )
     configure_replay(tmp_path / "trtexec-8.5.2", recorded_log=str(log), recorded_times=str(times))
-    with pytest.raises(BackendError, match="printed a median of 1.5 ms and wrote times"):
+    with pytest.raises(BackendError, match=r"printed a median of 1\.5 ms and wrote times"):
         one_pass(backend, path)
 
 
@@ -193,7 +185,7 @@ def test_int8_wants_a_calibration_cache(tmp_path: Path, scratch: Path) -> None:
     backend = replay_backend(tmp_path, precision="int8", options={"calibration-cache": str(cache)})
     assert one_pass(backend, conv_model(backend, tmp_path / "m.onnx")).hot_ms
     assert len(str(backend.identity().flags["calibration_cache"])) == 64
-    with pytest.raises(InputError, match="11.0.0 has no int8"):
+    with pytest.raises(InputError, match=r"11\.0\.0 has no int8"):
         replay_backend(tmp_path, "11.0.0", precision="int8", options={"calibration-cache": str(cache)})
     with pytest.raises(InputError, match="takes no calibration cache"):
         replay_backend(tmp_path, precision="fp16", options={"calibration-cache": str(cache)})
