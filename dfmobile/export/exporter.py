@@ -22,7 +22,8 @@ FORMATS = ("tflite", "onnx")
 PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16")}
 """By format. fp16 of .tflite stores weights as float16 and computes in float32, of .onnx it computes in float16, as
 TensorRT 11 needs it (``onnx_precision``); int8 is static (``quantize``)."""
-_LATER_FORMATS = ("ncnn", "tensorrt")
+_LATER_FORMATS = ("ncnn",)
+_DEVICE_FORMATS = ("tensorrt",)  # built where they run, from an .onnx file
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def check_options(format: str, opset: int | None = None, precision: str = "fp32"
     """
     if format not in FORMATS:
         state = "is not available in this version" if format in _LATER_FORMATS else "is unknown"
+        if format in _DEVICE_FORMATS:
+            state = "is not available here: engines are built on the device that runs them"
         raise InputError(f"export format {format!r} {state}", hint=f"formats: {', '.join(FORMATS)}")
     if precision not in PRECISIONS[format]:
         others = any(precision in known for known in PRECISIONS.values())

@@ -199,6 +199,30 @@ class TensorRTBackend(Backend):
             raise InputError("runner=python profiles no layers", hint="leave it out: trtexec does")
         return self.trtexec.profile(EngineRequest("profile", model, self.build_name(0), "", Protocol()))
 
+    def build_engine_file(self, model: Path, target: Path) -> dict[str, Any]:
+        """Build a model's engine where it is to run, and write it to a file of this machine, checked.
+
+        Args:
+            model: .onnx file.
+            target: written over.
+
+        Returns:
+            What is known of it, JSON values: flags, how long it took.
+
+        Raises:
+            BackendError: if it cannot be built.
+            DeviceError: if the device is gone, or it arrived damaged.
+            StorageError: if the file cannot be written.
+        """
+        request = EngineRequest("engine", model, self.build_name(0), "", Protocol())
+        if self._python is not None:
+            return self._python.build_engine(request, target)
+        path, found = self.trtexec.build_engine(request)
+        self.device.transport.pull(path, target)
+        if sha256_hex(target) != found["engine_sha256"]:
+            raise BackendError(f"the engine of {model} changed on {self.device.uri} while it was fetched")
+        return {"build_flags": self.trtexec.flags(), "build_ms": found["build_ms"], "builder_s": found["builder_s"]}
+
     def build_name(self, repetition: int) -> str:
         """Return which build of an engine a pass uses; after a restart of the board there are others."""
         number = repetition if self._options.builds is None else repetition % self._options.builds

@@ -11,7 +11,7 @@ from typing import Any
 
 from dfmobile.devices.conditions import read_conditions
 from dfmobile.errors import BackendError, ExportError, FileFormatError, InputError
-from dfmobile.files import sha256_hex
+from dfmobile.files import atomic_write, read_bytes, sha256_hex
 from dfmobile.latency.tensorrt.options import TensorRTOptions
 from dfmobile.latency.tensorrt.python_runner import PythonRunner
 from dfmobile.latency.tensorrt.timed import EngineRequest, TimedEngine
@@ -54,6 +54,21 @@ class LocalPythonRunner:
                 yield request.id, _named(request.model, error)
             else:
                 yield request.id, timed
+
+    def build_engine(self, request: EngineRequest, target: Path) -> dict[str, Any]:
+        """Build an engine into a file; see ``TensorRTBackend.build_engine_file``.
+
+        Raises:
+            BackendError: if it cannot be built.
+            StorageError: if the file cannot be written.
+        """
+        digest = self._digest(request)
+        try:
+            found = self._build(request, digest)
+        except (ExportError, FileFormatError, InputError) as error:
+            raise _named(request.model, error) from error
+        atomic_write(target, read_bytes(self._engine(digest)))
+        return {"build_ms": 1000 * found["builder_s"], "builder_s": found["builder_s"]}
 
     def close(self) -> None:
         """End the worker and remove the engines; may be called twice."""

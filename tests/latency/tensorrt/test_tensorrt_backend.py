@@ -161,10 +161,20 @@ def test_times_that_are_not_those_of_the_log_are_refused(tmp_path: Path, scratch
     backend = replay_backend(tmp_path)
     path = conv_model(backend, tmp_path / "m.onnx")
     one_pass(backend, path)
-    names = (
-        "startEnqMs endEnqMs startH2dMs endH2dMs startComputeMs endComputeMs startD2hMs endD2hMs h2dMs computeMs d2hMs "
-        "latencyMs"
-    ).split()
+    names = [
+        "startEnqMs",
+        "endEnqMs",
+        "startH2dMs",
+        "endH2dMs",
+        "startComputeMs",
+        "endComputeMs",
+        "startD2hMs",
+        "endD2hMs",
+        "h2dMs",
+        "computeMs",
+        "d2hMs",
+        "latencyMs",
+    ]
     runs = [dict.fromkeys(names, 7.0 + number) for number in range(4)]
     times, log = tmp_path / "times.json", tmp_path / "run.log"
     times.write_text(json.dumps(runs))
