@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,23 @@ def test_a_timeout_kills_the_stubborn(sshd: Sshd) -> None:
         assert caught.value.stdout == b"up\n"
         assert not runs(sshd, "sleep 600")  # at once: the far side has said so
         assert transport.run(["echo", "x"], timeout_s=LIMIT_S).text == "x"
+
+
+def test_a_timeout_or_a_cut_at_any_moment(sshd: Sshd) -> None:
+    chance = random.Random(3)
+    with opened(sshd) as transport:
+        for size in (0, 10, 3_000_000):
+            with pytest.raises(CommandTimeoutError):
+                transport.run(["sh", "-c", STUBBORN], timeout_s=chance.random() / 2, stdin=bytes(size))
+            assert not runs(sshd, "sleep 600")
+            cutter = threading.Timer(chance.random() / 2, sshd.drop_connections)
+            cutter.start()
+            with pytest.raises(ConnectionLostError):
+                transport.run(["sh", "-c", STUBBORN], timeout_s=LIMIT_S, stdin=bytes(size))
+            cutter.join()
+            assert sshd.wait_until_quiet() == {}
+            transport.reconnect()
+    assert list(sshd.scratch_root.iterdir()) == []
 
 
 def test_a_script_that_comes_in_part_does_nothing(sshd: Sshd, tmp_path: Path) -> None:

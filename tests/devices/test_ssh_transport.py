@@ -6,6 +6,8 @@ import contextlib
 import importlib.util
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from ssh_boards import opened
 from sshd.sshd_fixture import Sshd
 
 from dfmobile.devices.device import open_device
+from dfmobile.devices.transport import ssh_client
 from dfmobile.devices.transport.base import ConnectionLostError, Transport
 from dfmobile.devices.transport.ssh import SshTransport
 from dfmobile.devices.uri import parse_device
@@ -93,6 +96,27 @@ def test_without_the_control_socket_no_other_connection_is_made(sshd: Sshd) -> N
         with pytest.raises(ConnectionLostError, match="control socket of the connection is gone"):
             transport.run(["true"], timeout_s=60)
         assert sshd.line.connections == 1
+
+
+def test_the_control_folder_is_short_and_what_killed_ones_left_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(tempfile.mkdtemp(prefix="dfmobile-run-"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(own))
+    old, used, young = (own / f"dfmobile-ssh-{name}" for name in ("old", "used", "young"))
+    for folder in (old, used, young):
+        folder.mkdir()
+    (used / "s").touch()
+    for folder in (old, used):
+        os.utime(folder, (1, 1))
+    made = ssh_client._control_folder()
+    assert sorted(own.iterdir()) == sorted([made, used, young])
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("x" * 100)))
+    (tmp_path / ("x" * 100)).mkdir()
+    elsewhere = ssh_client._control_folder()
+    assert len(str(elsewhere)) < 80
+    elsewhere.rmdir()
+    shutil.rmtree(own)
 
 
 def test_names_are_bytes(shared_sshd: Sshd) -> None:

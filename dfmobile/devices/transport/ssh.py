@@ -26,7 +26,6 @@ from dfmobile.devices.transport.base import (
     DEFAULT_OUTPUT_LIMIT_BYTES,
     AnotherDeviceError,
     CommandResult,
-    CommandTimeoutError,
     ConnectionLostError,
     FileStat,
     OnOutput,
@@ -36,7 +35,8 @@ from dfmobile.devices.transport.base import (
     Transport,
 )
 from dfmobile.devices.transport.ssh_client import SshMaster, config_from_environment
-from dfmobile.devices.transport.ssh_command import Ending, Feed, SshCommand
+from dfmobile.devices.transport.ssh_command import Feed, SshCommand
+from dfmobile.devices.transport.ssh_endings import Asked, check_ending
 from dfmobile.devices.transport.ssh_messages import last_line, lost_error, storage_hint
 from dfmobile.devices.transport.ssh_script import FarSide, command_script, list_entries, receive_file
 from dfmobile.devices.uri import DeviceURI
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from dfmobile.devices.profile_schema import DeviceProfile
 
 _CONTROL_S = 60.0
-_ENDS_S = 2.0  # how long the connection may take to end after a command that broke with it
 _IDLE_S = 90.0  # of a transfer: longer than ssh takes to see that the connection is dead
 _SLOWEST_BYTES_PER_S = 20_000
 _STAT_LINE = re.compile(r"([0-9a-f]{1,8}) ([0-9]{1,19}) (-?[0-9]{1,19})")
@@ -198,7 +197,8 @@ class SshTransport(Transport):
             ending = command.converse(deadline, on_output, output_limit_bytes)
             if ending in ("timeout", "too-much-output"):
                 command.stop()
-            self._check_ending(command, ending, argv[0], timeout_s, output_limit_bytes, folder)
+            asked = Asked(self.uri, argv[0], timeout_s, output_limit_bytes, folder, self._scratch)
+            check_ending(command, ending, asked, self._master)
         wall_ms = (time.perf_counter() - started) * 1000
         return CommandResult(
             tuple(argv), command.marks.exit_code or 0, bytes(command.stdout), bytes(command.stderr), wall_ms
@@ -229,64 +229,6 @@ class SshTransport(Transport):
                 raise
             finally:
                 command.close()
-
-    def _check_ending(
-        self,
-        command: SshCommand,
-        ending: Ending,
-        program: str,
-        timeout_s: float,
-        limit_bytes: int,
-        folder: str | None,
-    ) -> None:
-        """Raise where a command did not run to its end."""
-        if ending == "timeout":
-            raise CommandTimeoutError(
-                f"{program} ran longer than {timeout_s:g} s and was stopped",
-                hint="give it more time, or see why it hangs",
-                stdout=bytes(command.stdout),
-                stderr=bytes(command.stderr),
-            )
-        if ending == "too-much-output":
-            raise DeviceError(f"{program} wrote more than {limit_bytes} bytes and was stopped")
-        marks = command.marks
-        if marks.no_folder:
-            raise DeviceError(f"cannot run {program} in {folder}: there is no such folder", hint="check the path")
-        if marks.no_scratch:
-            raise DeviceError(
-                f"cannot run {program} on {self.uri}: its input cannot be written to {self._scratch}",
-                hint="free space on the board (df -h), or set TMPDIR there to a folder that can be written",
-            )
-        if ending == "broken" or (marks.finished and marks.exit_code is None):
-            self._raise_broken(command, program)
-        if marks.group is None:
-            raise DeviceError(
-                f"{self.uri} could not start {program}",
-                hint="its arguments may be too long, or the board has no memory left",
-            )
-
-    def _raise_broken(self, command: SshCommand, program: str) -> None:
-        """Raise for a command that ended without an exit code: the connection, or the shell around it."""
-        master = self._master
-        if master is None or not master.is_alive(_ENDS_S):
-            raise ConnectionLostError(f"the connection broke while {program} ran")
-        if command.marks.finished:
-            raise ConnectionLostError(f"the board heard nothing of us for a minute and stopped {program}")
-        if re.search(r"session open refused", command.messages, re.IGNORECASE):
-            raise DeviceError(
-                f"{self.uri} allows no further session in one connection",
-                hint="raise MaxSessions in /etc/ssh/sshd_config on the board (10 is the default)",
-            )
-        if "kex_exchange_identification" in command.messages:
-            # It tried to make a connection of its own, which it must not (SshMaster.start).
-            raise ConnectionLostError("the control socket of the connection is gone")
-        if command.marks.group is None:
-            said = last_line(command.messages)
-            raise DeviceError(f"{self.uri} could not start {program}: {said}", hint="see what its login shell does")
-        raise DeviceError(
-            f"{self.uri}: the shell around {program} was killed, and {program} with it",
-            hint="the board may have no memory left: see dmesg there",
-        )
 
     def stat(self, path: str) -> FileStat | None:
         """Return what is at a path, links followed; None if there is nothing."""
@@ -399,5 +341,5 @@ class SshTransport(Transport):
             ending = command.converse(float("inf"), on_output, 0, idle_s=_IDLE_S, keep=False)
             if ending == "timeout":
                 raise ConnectionLostError(f"{action} {path}: nothing has moved for {_IDLE_S:.0f} s")
-            self._check_ending(command, ending, argv[0], _IDLE_S, 0, None)
+            check_ending(command, ending, Asked(self.uri, argv[0], _IDLE_S, 0, None, None), self._master)
         return command

@@ -113,7 +113,9 @@ def _known(uri: DeviceURI, messages: str) -> DeviceError | InputError | None:
             f"{uri} and this ssh have no method in common: {last_line(messages)}",
             hint="update the sshd of the board, or allow the method for this host in ~/.ssh/config",
         )
-    if says(r"connection (closed|reset)|closed by remote host|broken pipe|kex_exchange_identification"):
+    if not messages.strip() or says(
+        r"connection (closed|reset)|closed by remote host|broken pipe|kex_exchange_identification"
+    ):
         return ConnectionLostError(
             f"{uri} ended the connection while it was made: {last_line(messages)}",
             hint="run again; if it stays so, see the log of sshd on the board (journalctl -u ssh)",
