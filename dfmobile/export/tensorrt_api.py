@@ -90,7 +90,9 @@ def load_module(payload: dict[str, Any]) -> Any:
         raise BackendError(f"this worker has protocol {PROTOCOL}, not {payload.get('protocol')!r}")
     name = str(payload["module"])
     try:
-        return importlib.import_module(name)
+        found = importlib.import_module(name)
+        str(found.__version__)  # a folder of that name on the path is a module, too
+        return found  # noqa: TRY300
     except Exception as error:  # a library of NVIDIA's may raise anything
         raise BackendError(
             f"the Python module {name} does not load: {one_line(f'{type(error).__name__}: {error}')}",

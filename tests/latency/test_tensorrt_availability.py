@@ -16,7 +16,7 @@ from dfmobile.latency.tensorrt import availability as module_under_test
 from dfmobile.latency.tensorrt import availability_probe as probe
 from dfmobile.latency.tensorrt.availability import Availability, Module, availability, describe_missing, summary
 
-NO_GPU = "no CUDA driver (libcuda.so.1 is not installed)"
+NO_GPU = "no CUDA driver: libcuda.so.1 is not installed"
 HERE = availability()
 
 without_gpu = pytest.mark.skipif(bool(HERE.gpus), reason="this machine has an NVIDIA GPU")

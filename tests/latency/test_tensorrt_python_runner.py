@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorrt_stubs import CUDART, RUNS, install
 
 from dfmobile.errors import BackendError, ExportError, InputError, StorageError
@@ -262,6 +266,44 @@ def test_a_module_that_is_missing_or_too_old(tmp_path: Path, monkeypatch: pytest
         PythonRunner().open()
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=8,
+)
+ANSWERS = st.fixed_dictionaries(
+    {"protocol": st.just(python_worker.PROTOCOL)},
+    optional={
+        "samples_ms": JSON | st.lists(st.floats(0, 10), min_size=1, max_size=5),
+        "host_ms": JSON | st.lists(st.floats(0, 10), min_size=1, max_size=5),
+        "warm_up_runs": JSON | st.integers(0, 10),
+        "messages": JSON | st.lists(st.text(max_size=5), max_size=2),
+        "seconds": JSON | st.floats(0, 10),
+        "engine_bytes": JSON | st.integers(0, 10),
+    },
+)
+
+
+@given(answer=ANSWERS)
+def test_an_answer_is_usable_or_refused(answer: dict[str, object]) -> None:
+    runner = PythonRunner()
+    runner._about = {"version": "10.3.0"}
+    runner._process.call = lambda *arguments: answer  # type: ignore[method-assign]
+    try:
+        timing = runner.time(Path("x"), runs=4)
+    except BackendError:
+        pass
+    else:
+        assert 1 <= len(timing.samples_ms) == len(timing.host_ms) <= 4
+        assert all(math.isfinite(value) and value >= 0 for value in timing.samples_ms + timing.host_ms)
+    try:
+        built = runner.build(Path("x"), Path("y"))
+    except BackendError:
+        pass
+    else:
+        assert built.seconds >= 0
+
+
 def test_options_are_checked_here(site: Path, onnx: Path, engine: Path) -> None:
     with pytest.raises(InputError, match="'tensorflow'"):
         PythonRunner("tensorflow")
@@ -279,6 +321,24 @@ def test_the_library_is_named_where_it_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "libcudart.so.13").write_bytes(b"not a library")
     with pytest.raises(BackendError, match="does not load"):
         cuda.open_cuda(str(tmp_path / "libcudart.so.13"))
+
+
+def test_every_function_is_in_the_real_cuda_runtime() -> None:
+    """Whatever of it is installed, as the extra tensorrt-rtx does; its calls need a GPU."""
+    checked = []
+    for path in cuda.candidates():
+        try:
+            library = ctypes.CDLL(path)
+        except OSError:
+            continue
+        checked.append(path)
+        for name in (*cuda._SIGNATURES, "cudaGetErrorString"):
+            assert hasattr(library, name), (path, name)
+        version = ctypes.c_int()
+        assert library.cudaRuntimeGetVersion(ctypes.byref(version)) == 0
+        assert version.value >= 11000
+    if not checked:
+        pytest.skip("no CUDA runtime is installed (extra tensorrt-rtx)")
 
 
 def test_every_call_exists_in_10_and_11(reference: Path) -> None:

@@ -24,7 +24,7 @@ def driver(payload: dict[str, Any]) -> dict[str, Any]:
         cuda = ctypes.CDLL(library)
     except OSError as error:
         absent = "No such file" in str(error)
-        return _no_driver(f"no CUDA driver ({library} is not installed)" if absent else f"{library}: {one_line(error)}")
+        return _no_driver(f"no CUDA driver: {library} is not installed" if absent else f"{library}: {one_line(error)}")
     number = ctypes.c_int()
     version = None
     if cuda.cuDriverGetVersion(ctypes.byref(number)) == 0:
