@@ -144,10 +144,11 @@ class TensorRTBackend(Backend):
             "tf32": chosen.tf32,
             "workspace_mib": chosen.workspace_mib,
             "warm_up_ms": chosen.warm_up_ms,
-            "calibration_cache": None if chosen.calibration_cache is None else sha256_hex(chosen.calibration_cache),
+            "calibration_sha256": None if chosen.calibration_cache is None else sha256_hex(chosen.calibration_cache),
             "opset": self.file_options.opset,
             "replay": self.replay,
         }
+        flags = {name: value for name, value in flags.items() if value is not None}
         if self._python is not None:
             about = self._python.runner.provenance
             flags.update({name: about.get(name) for name in ("cudart", "cuda", "driver")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ class LocalPythonRunner:
     def _engine(self, digest: str) -> Path:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="dfmobile-engines-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # where nobody closes
         return self._folder / f"{digest}.engine"
 
     def _build(self, request: EngineRequest, digest: str) -> dict[str, Any]:

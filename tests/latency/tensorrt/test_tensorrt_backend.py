@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ from dfmobile.devices.device import open_device
 from dfmobile.errors import BackendError, InputError
 from dfmobile.latency.backends.base import Backend, JobContext, MeasureJob
 from dfmobile.latency.backends.tensorrt import TensorRTBackend
+from dfmobile.latency.build_command import build_command
+from dfmobile.latency.header import TableHeader
 from dfmobile.latency.measurement import Protocol
+from dfmobile.latency.tensorrt.options import parse_options
 from dfmobile.testing.backend_contract import BackendContract
 from dfmobile.testing.replay_trtexec import VERSIONS, configure_replay
 from dfmobile.testing.replay_trtexec.play import FAILURES
@@ -175,7 +180,7 @@ def test_times_that_are_not_those_of_the_log_are_refused(tmp_path: Path, scratch
         "d2hMs",
         "latencyMs",
     ]
-    runs = [dict.fromkeys(names, 7.0 + number) for number in range(4)]
+    runs = [dict.fromkeys(names, 1000.0 + number) for number in range(4)]
     times, log = tmp_path / "times.json", tmp_path / "run.log"
     times.write_text(json.dumps(runs))
     log.write_text(
@@ -194,7 +199,7 @@ def test_int8_wants_a_calibration_cache(tmp_path: Path, scratch: Path) -> None:
     cache.write_text("TRT-8502-EntropyCalibration2\ninput0: 3c010a14\n")
     backend = replay_backend(tmp_path, precision="int8", options={"calibration-cache": str(cache)})
     assert one_pass(backend, conv_model(backend, tmp_path / "m.onnx")).hot_ms
-    assert len(str(backend.identity().flags["calibration_cache"])) == 64
+    assert len(str(backend.identity().flags["calibration_sha256"])) == 64
     with pytest.raises(InputError, match=r"11\.0\.0 has no int8"):
         replay_backend(tmp_path, "11.0.0", precision="int8", options={"calibration-cache": str(cache)})
     with pytest.raises(InputError, match="takes no calibration cache"):
@@ -233,3 +238,21 @@ def test_a_board_without_trtexec_says_what_to_do(scratch: Path) -> None:
 def test_options_are_checked(options: dict[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         TensorRTBackend(open_device("local"), options={**FAST, **options})
+
+
+def test_what_a_table_says_to_add_blocks_with_is_what_the_backend_takes(tmp_path: Path, scratch: Path) -> None:
+    backend = replay_backend(tmp_path)
+    command = build_command(TableHeader.of(backend), "t.sqlite", "--space df")
+    words = shlex.split(command)
+    options = dict(words[n + 1].split("=", 1) for n, word in enumerate(words) if word == "--backend-option")
+    assert parse_options(options, "fp32") == dataclasses.replace(
+        parse_options({}, "fp32"), warm_up_ms=5.0
+    )  # the path of trtexec and how long is timed are no part of the key
+
+
+def test_the_python_module_runs_here_only(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="runs no trtexec"):
+        QuickBackend(open_device("local"), options={"runner": "python", "trtexec": "/x"})
+    with pytest.raises(BackendError, match="TensorRT") as caught:
+        QuickBackend(open_device("local"), options={"runner": "python"})
+    assert caught.value.hint
