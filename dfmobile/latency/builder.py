@@ -98,7 +98,8 @@ class BuildReport:
             return f"{self.coverage.text}; nothing was left to measure"
         return (
             f"{self.coverage.text}; {self.passes} passes in {self.wall_s:.1f} s"
-            f" (kernels {self.kernel_s:.1f} s, ratio {self.ratio:.2f}; by CPU time {self.kernel_clock_s:.1f} s)"
+            f" (kernels {self.kernel_s:.1f} s, ratio {self.ratio:.2f}"
+            + (")" if self.kernel_clock_s == self.kernel_s else f"; by CPU time {self.kernel_clock_s:.1f} s)")
             + (f"; outputs of {self.unchecked_blocks} blocks not checked" if self.unchecked_blocks else "")
         )
 
