@@ -225,21 +225,12 @@ class IsolatedSumRule(SumRule):
                 f"{table.path} has no costs of blocks alone beside those inside a network",
                 hint="leave --rule out: its sum is of blocks alone",
             )
-        isolated = {entry.key: dataclasses.replace(entry, hot=entry.isolated) for entry in entries if entry.isolated}
-        self._isolated = isolated
+        self.entries = [dataclasses.replace(entry, hot=entry.isolated) for entry in entries if entry.isolated]
 
     @property
     def basis(self) -> str:
         """See base class."""
         return "sum of blocks as engines of their own, with what their borders cost; interval: measurement error only"
-
-    def features(self, entry: TableEntry) -> tuple[float, ...]:
-        """See base class: the hot median of the block alone."""
-        return (self._isolated[entry.key].hot_ms,)
-
-    def interval_ms(self, counts: Sequence[tuple[TableEntry, int]], latency_ms: float) -> tuple[float, float] | None:
-        """See base class."""
-        return super().interval_ms([(self._isolated[entry.key], count) for entry, count in counts], latency_ms)
 
 
 def _half_width(counts: Sequence[tuple[TableEntry, int]]) -> float | None:

@@ -152,7 +152,8 @@ class TrtexecBoard:
             raise BackendError(
                 f"{self._device.uri} has no trtexec, on its PATH or as {USUAL_PATH}",
                 hint="install TensorRT there (JetPack: sudo apt install tensorrt; trtexec is in libnvinfer-bin), or "
-                "name it: --backend-option trtexec=/…/trtexec",
+                "name it: --backend-option trtexec=/…/trtexec"
+                + ("; or --backend-option runner=python" if self._device.uri.scheme == "local" else ""),
             )
         return lines[0]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from latency.latency_helpers import MINI
 from latency.tensorrt.replays import replay_backend, scratch
+from latency.test_marginal import context_table
 from typer.testing import CliRunner, Result
 
 from dfmobile.architecture import build, resolve
@@ -76,28 +77,40 @@ def test_the_command_exports_an_engine(tmp_path: Path, scratch: Path) -> None:
     assert "needs --device" in refused.output
 
 
-@pytest.mark.slow
-def test_no_command_reports_a_replay_as_a_measurement(tmp_path: Path, scratch: Path) -> None:
-    program, table = install_replay(tmp_path / "tool", "8.2.1"), tmp_path / "t.sqlite"
-    options = ["--device", "local", "--backend", "tensorrt"]
-    for option in (f"trtexec={program}", "timed-ms=0", "warm-up-ms=5", "power=none"):
-        options += ["--backend-option", option]
-    loud = "REPLAY, NOT A MEASUREMENT"
-    made = dfmobile("lut", "build", "--network", MINI, "--input", "32x32", *options, "-o", table)
-    assert made.exit_code == 0, made.output
-    assert loud in made.output
-    assert loud in dfmobile("lut", "show", table).output
+LOUD = "REPLAY, NOT A MEASUREMENT"
+SPACE = ("--space", "df-mini", "--input", "32x32")
+
+
+def test_no_command_takes_a_replayed_table_for_a_measured_one(tmp_path: Path) -> None:
+    table = context_table(tmp_path / "t.sqlite", replay=True)
+    assert LOUD in dfmobile("lut", "show", table).output
     assert json.loads(dfmobile("lut", "show", table, "--json").stdout)["replay"] is True
-    assert loud in dfmobile("predict", MINI, "--lut", table, "--input", "32x32").output
+    assert LOUD in dfmobile("predict", MINI, "--lut", table, "--input", "32x32").output
     predicted = dfmobile("predict", MINI, "--lut", table, "--input", "32x32", "--json")
     assert json.loads(predicted.stdout)["replay"] is True
-    space = ("--space", "df-mini", "--input", "32x32")
     for words in (
-        ("search", *space, "--lut", table, "--evaluator", "analytic", "-o", tmp_path / "run"),
-        ("lut", "validate", table, *space, *options),
-        ("lut", "calibrate", table, *space, *options),
+        ("search", *SPACE, "--lut", table, "--evaluator", "analytic", "-o", tmp_path / "run"),
         ("lut", "diff", table, table),
     ):
-        result = dfmobile(*words)
-        assert result.exit_code == 1, words
-        assert "replay, not a measurement" in result.output, (words, result.output)
+        refused(*words)
+
+
+def refused(*words: object) -> None:
+    result = dfmobile(*words)
+    assert result.exit_code == 1, (words, result.output)
+    assert "replay, not a measurement" in result.output, (words, result.output)
+
+
+@pytest.mark.slow
+def test_measuring_commands_say_or_refuse_a_replay(tmp_path: Path, scratch: Path) -> None:
+    program, table = install_replay(tmp_path / "tool", "8.2.1"), tmp_path / "t.sqlite"
+    options = ["--device", "local"]
+    for option in (f"trtexec={program}", "timed-ms=0", "warm-up-ms=5", "power=none"):
+        options += ["--backend-option", option]
+    made = dfmobile(
+        "lut", "build", "--network", MINI, "--input", "32x32", "--backend", "tensorrt", *options, "-o", table
+    )
+    assert made.exit_code == 0, made.output
+    assert LOUD in made.output
+    refused("lut", "validate", table, *SPACE, *options)
+    refused("lut", "calibrate", table, *SPACE, *options)

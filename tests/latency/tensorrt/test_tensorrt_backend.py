@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from latency.tensorrt.replays import FAST, QuickBackend, conv_model, engines, one_pass, replay_backend, scratch
+from typer.testing import CliRunner
 
+from dfmobile.cli.main import app
 from dfmobile.devices.batch import clean_device
 from dfmobile.devices.device import open_device
 from dfmobile.errors import BackendError, InputError
@@ -18,6 +20,7 @@ from dfmobile.latency.backends.tensorrt import TensorRTBackend
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.measurement import Protocol
+from dfmobile.latency.tensorrt.availability import describe_missing
 from dfmobile.latency.tensorrt.options import parse_options
 from dfmobile.testing.backend_contract import BackendContract
 from dfmobile.testing.replay_trtexec import VERSIONS, configure_replay
@@ -256,3 +259,26 @@ def test_the_python_module_runs_here_only(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="TensorRT") as caught:
         QuickBackend(open_device("local"), options={"runner": "python"})
     assert caught.value.hint
+
+
+def test_bench_on_this_machine_says_what_is_missing_in_one_line(tmp_path: Path) -> None:
+    missing = describe_missing()
+    if missing is None:
+        pytest.skip("skipped: TensorRT can run on this machine")
+    words = ["bench", str(tmp_path / "m.onnx"), "--device", "local", "--backend", "tensorrt"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [f"error: {missing[0]}", f"hint: {missing[1]}"]
+
+
+def test_bench_finds_no_trtexec_where_a_gpu_has_only_the_module(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("dfmobile.latency.backends.tensorrt.describe_missing", lambda: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("dfmobile.latency.tensorrt.board.USUAL_PATH", "/nowhere/trtexec")
+    sh = tmp_path / "sh"
+    sh.symlink_to("/bin/sh")
+    with pytest.raises(BackendError, match="has no trtexec") as caught:
+        QuickBackend(open_device("local"))
+    assert "runner=python" in str(caught.value.hint)
