@@ -13,9 +13,11 @@ from typing import Any
 from dfmobile.devices.conditions import read_conditions
 from dfmobile.errors import BackendError, ExportError, FileFormatError, InputError
 from dfmobile.files import atomic_write, read_bytes, sha256_hex
+from dfmobile.latency.tensorrt.flags import has_flag
 from dfmobile.latency.tensorrt.options import TensorRTOptions
 from dfmobile.latency.tensorrt.python_runner import PythonRunner
 from dfmobile.latency.tensorrt.timed import EngineRequest, TimedEngine
+from dfmobile.latency.tensorrt.versions import TensorRTVersion
 
 
 class LocalPythonRunner:
@@ -91,10 +93,11 @@ class LocalPythonRunner:
 
     def _build(self, request: EngineRequest, digest: str) -> dict[str, Any]:
         engine, workspace = self._engine(digest), self._options.workspace_mib
+        typed = not has_flag(TensorRTVersion.parse(self.runner.version), "--fp16")  # types are the file's
         found = self.runner.build(
             request.model,
             engine,
-            self._precision,
+            "typed" if typed else self._precision,
             workspace_bytes=None if workspace is None else workspace * 2**20,
             tf32=self._options.tf32,
             limit_s=self._options.build_secs,

@@ -137,6 +137,7 @@ def test_one_bad_model_does_not_take_the_others_along(tmp_path: Path, scratch: P
         next(results)
 
 
+@pytest.mark.slow
 def test_every_failure_of_the_replay_is_one_error_with_a_hint(tmp_path: Path, scratch: Path) -> None:
     backend = replay_backend(tmp_path)
     path = conv_model(backend, tmp_path / "m.onnx")
