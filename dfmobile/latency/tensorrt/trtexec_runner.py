@@ -10,16 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from dfmobile.devices.batch import TIMED_OUT, Batch, BatchItem, BatchResult, BatchSettings
+from dfmobile.devices.batch import Batch, BatchItem, BatchResult, BatchSettings
 from dfmobile.devices.device import Device
-from dfmobile.devices.power_trace import PowerTrace
-from dfmobile.devices.tegrastats_monitor import TegrastatsMonitor, parse_log
+from dfmobile.devices.tegrastats_monitor import TegrastatsMonitor
 from dfmobile.errors import BackendError, FileFormatError
 from dfmobile.files import sha256_hex
 from dfmobile.latency.benchmark_model_results import conditions
@@ -38,16 +36,21 @@ from dfmobile.latency.tensorrt.flags import (
     timing_flags,
 )
 from dfmobile.latency.tensorrt.layer_profile import ProfiledLayer, parse_export_profile
-from dfmobile.latency.tensorrt.log import TrtexecLog, parse_trtexec_log
 from dfmobile.latency.tensorrt.options import TensorRTOptions
 from dfmobile.latency.tensorrt.timed import EngineRequest, TimedEngine
-from dfmobile.latency.tensorrt.times import ExportedTimes, parse_export_times
+from dfmobile.latency.tensorrt.times import parse_export_times
+from dfmobile.latency.tensorrt.trtexec_results import (
+    check_agreement,
+    elapsed_ms,
+    exit_code,
+    read_log,
+    read_trace,
+    split_marked,
+)
 
 RUN_PREFIX = "trt"
 _TIMES, _TRACE, _PROFILE, _ENGINE = b"dfmobile-times", b"dfmobile-trace", b"dfmobile-profile", b"dfmobile-engine"
 _MAX_FILE_BYTES = 2**30
-# Text of six digits against numbers of six digits.
-_AGREEMENT = 2e-3
 # $1: the engine, $2: a name beside it; then the command that writes $2. What is there is not built again.
 _BUILD = """
 engine=$1 part=$2; shift 2
@@ -181,9 +184,9 @@ class TrtexecRunner:
                 continue
             parts = split_marked(result.log, (_PROFILE, _TRACE))
             text = parts[b""].decode("utf-8", "replace")
-            log = _log(text, what)
+            log = read_log(text, what)
             if result.exit_code != 0 or _PROFILE not in parts:
-                raise failure(_code(result), log, text, what=what, version=facts.version)
+                raise failure(exit_code(result), log, text, what=what, version=facts.version)
             try:
                 return parse_export_profile(parts[_PROFILE])
             except FileFormatError as error:
@@ -285,16 +288,16 @@ class TrtexecRunner:
         what = f"building an engine of {engine.request.model}"
         parts = split_marked(result.log, (_ENGINE,))
         text = parts[b""].decode("utf-8", "replace")
-        log = _log(text, what)
+        log = read_log(text, what)
         words = parts.get(_ENGINE, b"").decode("ascii", "replace").split()
         fresh = log.version is not None or log.passed is not None
         whole = len(words) >= 2 and len(words[0]) == 64 and words[-1].isdecimal()
         if result.exit_code != 0 or not whole or (fresh and log.passed is not True):
-            raise failure(_code(result), log, text, what=what, version=self._board.facts.version)
+            raise failure(exit_code(result), log, text, what=what, version=self._board.facts.version)
         found = {
             "engine_sha256": words[0],
             "engine_bytes": int(words[-1]),
-            "build_ms": _elapsed_ms(result) if fresh else None,
+            "build_ms": elapsed_ms(result) if fresh else None,
             "builder_s": log.build_s,
             "build_warnings": len(log.warnings),
         }
@@ -305,9 +308,9 @@ class TrtexecRunner:
         facts, what = self._board.facts, f"timing {request.model}"
         parts = split_marked(result.log, (_TIMES, _TRACE))
         text = parts[b""].decode("utf-8", "replace")
-        log = _log(text, what)
+        log = read_log(text, what)
         if result.exit_code != 0 or log.passed is not True or _TIMES not in parts or log.gpu_compute is None:
-            raise failure(_code(result), log, text, what=what, version=facts.version)
+            raise failure(exit_code(result), log, text, what=what, version=facts.version)
         if log.version is not None and log.version != facts.version:
             raise BackendError(
                 f"{what}: trtexec is of TensorRT {log.version.text} now, it was {facts.version.text}",
@@ -318,8 +321,8 @@ class TrtexecRunner:
             times = parse_export_times(parts[_TIMES]).without_warm_up(timing.warm_up_ms)
         except FileFormatError as error:
             raise BackendError(f"{what}: {error}", error.hint) from error
-        self._check(what, log, times, timing)
-        trace = _trace(parts.get(_TRACE))
+        check_agreement(what, log, times, timing)
+        trace = read_trace(parts.get(_TRACE))
         timed_ms = float(times.end_ms[-1] - times.start_ms[0])
         energy, remarks = None, [] if not log.unstable_clock else ["trtexec calls the GPU's time unstable"]
         if trace is not None:
@@ -347,79 +350,3 @@ class TrtexecRunner:
             replay=facts.replay or log.replay,
             remarks=tuple(remarks),
         )
-
-    def _check(self, what: str, log: TrtexecLog, times: ExportedTimes, timing: TimingRequest) -> None:
-        """Compare what trtexec printed with the file that it wrote, and what it did with what it was told.
-
-        Raises:
-            BackendError: if they differ.
-        """
-        summary = log.gpu_compute
-        if summary is None:
-            return
-        pairs = [
-            ("median", summary.median_ms, float(np.median(times.compute_ms))),
-            ("shortest time", summary.min_ms, float(times.compute_ms.min())),
-            ("longest time", summary.max_ms, float(times.compute_ms.max())),
-        ]
-        if summary.mean_ms is not None:
-            pairs.append(("mean", summary.mean_ms, float(times.compute_ms.mean())))
-        for name, printed, written in pairs:
-            if abs(printed - written) > _AGREEMENT * max(printed, written) + 1e-5:
-                raise BackendError(
-                    f"{what}: trtexec printed a {name} of {printed:g} ms and wrote times of {written:g} ms",
-                    hint="one of the two is of another run: measure again; if it happens again, report it",
-                )
-        wanted = {"cuda_graph": timing.cuda_graph, "spin_wait": timing.spin_wait, "transfers": timing.transfers}
-        for name, value in wanted.items():
-            if log.choices.get(name, value) != value:
-                raise BackendError(
-                    f"{what}: trtexec did not do as it was told: {name.replace('_', ' ')} is {not value}",
-                    hint=f"add --backend-option {name.replace('_', '-')}={str(not value).lower()}",
-                )
-
-
-def split_marked(log: bytes, names: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Return what came back between marks, by name, and under ``b""`` the rest: what the process itself wrote."""
-    found: dict[bytes, bytes] = {}
-    rest = log
-    for name in reversed(names):
-        text, begin, after = rest.rpartition(b"\n" + name + b"-begin\n")
-        if not begin:
-            continue
-        content, end, _ = after.partition(name + b"-end\n")
-        if end:
-            found[name] = content
-        rest = text
-    found[b""] = rest
-    return found
-
-
-def _log(text: str, what: str) -> TrtexecLog:
-    try:
-        return parse_trtexec_log(text)
-    except FileFormatError as error:
-        raise BackendError(f"{what}: {error}", error.hint) from error
-
-
-def _code(result: BatchResult) -> int:
-    """Return an exit code as ``failure`` knows it: the batch's own timeout is one."""
-    return 124 if result.exit_code == TIMED_OUT else result.exit_code
-
-
-def _trace(content: bytes | None) -> PowerTrace | None:
-    if content is None:
-        return None
-    try:
-        return parse_log(content.decode("utf-8", "replace"))
-    except FileFormatError:
-        return None
-
-
-def _elapsed_ms(result: BatchResult) -> float | None:
-    times = [told.get("time_utc") for told in (result.conditions_before, result.conditions_after)]
-    try:
-        start, end = (datetime.fromisoformat(str(text)) for text in times)
-    except ValueError:
-        return None
-    return max(0.0, 1000 * (end - start).total_seconds())
