@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+REPLAY = "REPLAY, NOT A MEASUREMENT: recorded logs were played, no device was timed"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 InputOption = Annotated[

@@ -132,6 +132,16 @@ def _extra(name: str, modules: tuple[str, ...], purpose: str) -> Check:
     return Check(f"extra {name}", "ok", versions)
 
 
+def _tensorrt() -> Check:
+    from dfmobile.latency.tensorrt.availability import availability, describe_missing, summary
+
+    found = availability()
+    missing = describe_missing(found)
+    if missing is not None:
+        return Check("tensorrt", "missing", *missing)
+    return Check("tensorrt", "ok", summary(found))
+
+
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
@@ -142,7 +152,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 @handled
 def doctor(json: JsonOption = False) -> None:
-    """Check this installation: runtime, clock, device, plug-ins, ssh, optional extras."""
+    """Check this installation: runtime, clock, device, plug-ins, ssh, optional extras, TensorRT."""
     core: dict[str, Callable[[], Check]] = {
         "python": _python,
         "plug-ins": _plugins,
@@ -153,6 +163,7 @@ def doctor(json: JsonOption = False) -> None:
     checks = [_guarded(name, check) for name, check in core.items()]
     checks.append(_guarded("ssh", _ssh))
     checks += [_extra(name, *details) for name, details in _EXTRAS.items()]
+    checks.append(_guarded("tensorrt", _tensorrt))
     if json:
         print_json([asdict(check) for check in checks])
     else:

@@ -73,9 +73,11 @@ def _target(
 
 
 def _header(table: Path, space: str | None, size: str | None, max_depth: int | None) -> tuple[Any, ...]:
+    from dfmobile.latency.predictor import refuse_replay
     from dfmobile.latency.table import LatencyTable
 
     with LatencyTable.open(table) as opened:
+        refuse_replay(opened)
         return opened.header, *_target(opened, space, size, max_depth)
 
 

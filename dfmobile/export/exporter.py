@@ -19,9 +19,11 @@ from dfmobile.graph import Graph, Weights
 
 Calibration = Sequence[Sequence[npt.NDArray[np.float32]]]
 FORMATS = ("tflite", "onnx")
-PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32",)}
-"""By format; fp16 stores weights as float16 and computes in float32, int8 is static: see ``quantize``."""
-_LATER_FORMATS = ("ncnn", "tensorrt")
+PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16")}
+"""By format. fp16 of .tflite stores weights as float16 and computes in float32, of .onnx it computes in float16, as
+TensorRT 11 needs it (``onnx_precision``); int8 is static (``quantize``)."""
+_LATER_FORMATS = ("ncnn",)
+_DEVICE_FORMATS = ("tensorrt",)  # built where they run, from an .onnx file
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def check_options(format: str, opset: int | None = None, precision: str = "fp32"
     """
     if format not in FORMATS:
         state = "is not available in this version" if format in _LATER_FORMATS else "is unknown"
+        if format in _DEVICE_FORMATS:
+            state = "is not available here: engines are built on the device that runs them"
         raise InputError(f"export format {format!r} {state}", hint=f"formats: {', '.join(FORMATS)}")
     if precision not in PRECISIONS[format]:
         others = any(precision in known for known in PRECISIONS.values())
@@ -96,7 +100,12 @@ def model_bytes(
         return quantize_tflite(content, calibration)
     from dfmobile.export.onnx import DEFAULT_OPSET, onnx_bytes
 
-    return onnx_bytes(graph, weights, opset=DEFAULT_OPSET if opset is None else opset, metadata=metadata)
+    content = onnx_bytes(graph, weights, opset=DEFAULT_OPSET if opset is None else opset, metadata=metadata)
+    if precision != "fp16":
+        return content
+    from dfmobile.export.onnx_precision import float16_bytes
+
+    return float16_bytes(content)
 
 
 def export(
@@ -119,8 +128,9 @@ def export(
         path: the file; an older one is replaced only when the new one is whole and verified.
         format: ``"tflite"`` or ``"onnx"``.
         opset: of an .onnx file, 13 to 21; 17 by default.
-        precision: ``"fp32"``; of .tflite files also ``"fp16"`` (weights only: half the size, the same speed) and
-            ``"int8"`` (static, inputs and outputs too).
+        precision: ``"fp32"``, or ``"fp16"`` (half the size; of .tflite files the weights only and the same speed, of
+            .onnx files all but inputs and outputs: for TensorRT); of .tflite files also ``"int8"`` (static, inputs and
+            outputs too).
         calibration: for int8: samples, each with one array ``[N, C, H, W]`` or ``[N, C]`` an input of the graph.
         verify: compare with the reference before the file is put in place: on random inputs, int8 on the first sample.
         metadata: texts to store in the file.

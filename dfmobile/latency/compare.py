@@ -13,6 +13,7 @@ from dfmobile.errors import InputError, MissingBlocksError
 from dfmobile.latency.best_networks import SpaceDiff, diff_networks, diff_space
 from dfmobile.latency.diff import DEFAULT_THRESHOLD, TableDiff, TablePair, diff_tables
 from dfmobile.latency.header import Build
+from dfmobile.latency.predictor import refuse_replay
 from dfmobile.latency.table import LatencyTable
 
 
@@ -80,6 +81,8 @@ def compare_tables(
         FileFormatError: if a table is damaged.
     """
     with LatencyTable.open(a) as first, LatencyTable.open(b) as second:
+        for table in (first, second):
+            refuse_replay(table)
         pair = TablePair(first, second)
         blocks = diff_tables(pair, first, second, threshold)
         same = blocks.same_software

@@ -17,7 +17,7 @@ from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.architecture.spaces.stage_tables import StageTables
-from dfmobile.errors import InputError, MissingBlocksError
+from dfmobile.errors import FileFormatError, InputError, MissingBlocksError
 from dfmobile.latency import model_rules  # noqa: F401  (registers its rules)
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.calibration import stored_calibrations
@@ -46,6 +46,19 @@ def available_rules(table: LatencyTable) -> list[str]:
         FileFormatError: if the table is damaged.
     """
     return list(dict.fromkeys((*default_rules(table), *(["cache-aware"] if stored_working_set(table) else []), "sum")))
+
+
+def refuse_replay(table: LatencyTable) -> None:
+    """Refuse a table of played logs where measurements are needed.
+
+    Raises:
+        InputError: if it is one.
+    """
+    if table.header.replay:
+        raise InputError(
+            f"{table.path} is a replay, not a measurement: recorded logs were played instead of a device measured",
+            hint="build a table with the device's own trtexec: dfmobile lut build --device … --backend tensorrt",
+        )
 
 
 class BlockPrediction(NamedTuple):
@@ -141,13 +154,16 @@ class Predictor:
     Args:
         table: block-granular.
         rule: name of a registered rule; None for the default.
+        allow_replay: predict from a table of played logs too; whoever does says that it is no measurement.
 
     Raises:
-        InputError: if there is no such rule, the table lacks what it needs, or the table is layer-granular.
+        InputError: if there is no such rule, the table lacks what it needs, is layer-granular, or a replay.
         FileFormatError: if the table is damaged.
     """
 
-    def __init__(self, table: LatencyTable, rule: str | None = None) -> None:
+    def __init__(self, table: LatencyTable, rule: str | None = None, *, allow_replay: bool = False) -> None:
+        if not allow_replay:
+            refuse_replay(table)
         if table.header.granularity != "block":
             raise InputError(
                 f"{table.path} is a table of {table.header.granularity}s; networks are predicted from tables of blocks"
@@ -155,6 +171,10 @@ class Predictor:
         self._path, self._header = table.path, table.header
         self._given = rule
         entries = table.entries()
+        if len({entry.measure for entry in entries}) > 1:
+            raise FileFormatError(
+                f"{table.path} mixes costs of blocks alone with costs inside a network", hint="build the table again"
+            )
         self._keys = frozenset(entry.key for entry in entries)
         self._skipped = {item.key: item for item in table.skipped() if item.key not in self._keys}
         self._spaces = list(dict.fromkeys(build.space for build in table.builds() if build.space))

@@ -107,6 +107,10 @@ class OnnxRuntimeRunner(ModelRunner):
         self._open()
         return [np.array(value) for value in self._binding.copy_outputs_to_cpu()]
 
+    def stated_precision(self) -> str:
+        """Return what the file's metadata say it computes in: ``fp16`` in typed files of dfmobile; else ``fp32``."""
+        return str(self._open().get_modelmeta().custom_metadata_map.get("precision", "fp32"))
+
     def close(self) -> None:
         """See base class."""
         self._session = self._binding = None

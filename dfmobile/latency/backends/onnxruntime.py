@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dfmobile.errors import BackendError
 from dfmobile.latency.backends.base import RuntimeIdentity
 from dfmobile.latency.backends.inprocess import InProcessBackend
 from dfmobile.latency.backends.tflite import library_sha256
-from dfmobile.runtimes.base import ModelRunner
+from dfmobile.runtimes.base import ModelRunner, model_name
 from dfmobile.runtimes.onnxruntime import OnnxRuntimeRunner, library_path, runtime_version
 
 
@@ -27,5 +28,13 @@ class OnnxRuntimeBackend(InProcessBackend):
         return RuntimeIdentity("ONNX Runtime", runtime_version(), library_sha256(library_path()), flags)
 
     def open_runner(self, model: bytes | Path, threads: int) -> ModelRunner:
-        """See base class."""
-        return OnnxRuntimeRunner(model, threads=threads)
+        """See base class; a file of another precision would be measured under a wrong name, so it is refused."""
+        runner = OnnxRuntimeRunner(model, threads=threads)
+        stated = runner.stated_precision()
+        if stated == self.precision:
+            return runner
+        runner.close()
+        raise BackendError(
+            f"{model_name(model)} is a typed {stated} file, and precision {self.precision} was asked for",
+            hint="such files are for TensorRT: export it with --precision fp32",
+        )

@@ -1,6 +1,7 @@
-"""NVIDIA's ``trtexec`` without a device: flags by version, what it prints and writes, why it failed.
+"""TensorRT: what its tools say and take by version, and what drives them.
 
-Pure functions: nothing here starts a process or knows a transport. The formats and where each was checked:
+Flags, log, times, profiles and failures of ``trtexec`` are pure functions: they start no process and know no transport.
+The formats and where each was checked:
 
 ============================  ===============================================  ======================================
 what                          checked against real output of                   only against NVIDIA's open sources
