@@ -20,7 +20,7 @@ def caption(folder: Path) -> str:
     campaign = load_campaign(folder / "search")
     try:
         result, measured = campaign.result(), campaign.store.remeasured()
-        day = campaign.store.meta()["created_utc"][:10]
+        meta = campaign.store.meta()
     finally:
         campaign.store.close()
     errors = [
@@ -28,10 +28,12 @@ def caption(folder: Path) -> str:
         for item in measured.values()
         if item["measured_ms"] is not None
     ]
+    evaluator = meta["identity"]["evaluator"]["name"]
+    done = {"training": "were trained on MNIST-5k", "tabular": "were looked up in the table of trainings"}[evaluator]
     return (
-        f"`make quickstart` on {day}, {summary(load_profile(folder / 'device.yaml'))}: of "
-        f"{result.total} architectures of `df-mini`, {len(result.evaluations)} were trained on MNIST-5k, "
-        f"{result.pruned} were ruled out without a training, {len(result.boundary)} won. The winners' predictions "
+        f"`make quickstart` on {meta['created_utc'][:10]}, {summary(load_profile(folder / 'device.yaml'))}: of "
+        f"{result.total} architectures of `{campaign.space.name}`, {len(result.evaluations)} {done}, "
+        f"{result.pruned} were ruled out without it, {len(result.boundary)} won. The winners' predictions "
         f"were off by {statistics.fmean(errors):.1%} on average, {max(errors):.1%} at most, when measured end to end."
     )
 

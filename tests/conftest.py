@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from adbd.adbd_fixture import adbd, adbd_binary, adbd_port, start_adbd  # noqa: F401  (fixtures)
 from hypothesis import settings
+from sshd.sshd_fixture import shared_sshd, sshd  # noqa: F401  (fixtures)
 
 settings.register_profile("dfmobile", deadline=None)
 settings.load_profile("dfmobile")

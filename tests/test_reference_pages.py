@@ -90,7 +90,7 @@ def test_spaces_page_counts() -> None:
         assert [f"{space.count():,}", f"{len(space.stage_order(0)):,}"] == [count, lists]
     facts = {row[0].strip("`"): row[2:] for row in rows_of(text, 7) if row[0].startswith("`")}
     decoders = {row[0].strip("`"): row[1:] for row in rows_of(text, 3) if row[0].startswith("`")}
-    assert list(facts) == ["df", "df-bottleneck", "df-mini", "df-seg", "shuffle", "shuffle-seg"]
+    assert list(facts) == ["df", "df-bottleneck", "df-cifar", "df-mini", "df-seg", "shuffle", "shuffle-seg"]
     for name, found in facts.items():
         space = open_space(name)
         assert found == [
@@ -102,6 +102,17 @@ def test_spaces_page_counts() -> None:
         ]
         chosen = [space.options[column] for column in ("controller3", "output_stride") if space.options]
         assert decoders.get(name, []) == [", ".join(str(value) for value in values) for values in chosen]
+
+
+def test_spaces_page_example_is_the_file_and_a_space() -> None:
+    text, path = page("reference/spaces.md"), DOCS / "reference" / "my-space.yaml"
+    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    assert path.read_text().partition("\n")[2] == example[1]
+    space = open_space(str(path))
+    assert space.name.startswith("my-phone-seg@")
+    assert space.count() > 0
+    assert space.blocks(*space.default_input)
 
 
 def test_spaces_page_program() -> None:

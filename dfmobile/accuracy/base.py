@@ -113,6 +113,13 @@ class Evaluator(ABC):
             EvaluationError: if the accuracy cannot be determined.
         """
 
+    def encodings(self) -> frozenset[str] | None:
+        """Return all architectures that it can evaluate, by their canonical texts; None: any that is well-formed.
+
+        A search draws no others.
+        """
+        return None
+
 
 def open_evaluator(name: str, **options: Any) -> Evaluator:
     """Make the evaluator that is registered under a name.

@@ -13,6 +13,7 @@ from dfmobile.execution import Executor
 
 EVALUATE = "dfmobile.accuracy.job:run"
 DESCRIBE = "dfmobile.accuracy.job:describe"
+ENCODINGS = "dfmobile.accuracy.job:encodings"
 
 
 @lru_cache(maxsize=1)
@@ -39,6 +40,19 @@ def describe(payload: dict[str, Any]) -> dict[str, Any]:
         InputError: if it does not take these options.
     """
     return {"description": _open(payload).describe()}
+
+
+def encodings(payload: dict[str, Any]) -> dict[str, Any]:
+    """Say which architectures an evaluator can evaluate; runs in the worker.
+
+    Args:
+        payload: as for ``describe``.
+
+    Returns:
+        ``encodings``: a sorted list, or None: any.
+    """
+    known = _open(payload).encodings()
+    return {"encodings": None if known is None else sorted(known)}
 
 
 def run(payload: dict[str, Any]) -> dict[str, Any]:

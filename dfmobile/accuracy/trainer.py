@@ -112,8 +112,11 @@ class Trainer:
         """Return copies of the network's weights, by ``<node>.<role>``."""
         return module_weights(self._module)
 
-    def run_epoch(self) -> dict[str, Any]:
+    def run_epoch(self, *, validate: bool = True) -> dict[str, Any]:
         """Train for one epoch, validate, and return (and keep) the learning curve's new point.
+
+        Args:
+            validate: whether to; without it, the point has no validation loss and accuracy.
 
         Raises:
             EvaluationError: if the loss is no longer a number.
@@ -134,15 +137,12 @@ class Trainer:
                     hint="give a lower learning_rate",
                 )
             total += loss
-        accuracy, validation_loss = self.validate(self._data.validation)
         self.epoch += 1
-        point = {
-            "epoch": self.epoch,
-            "train_loss": total / self._steps_an_epoch,
-            "validation_loss": validation_loss,
-            "validation_accuracy": accuracy,
-            "seconds": time.monotonic() - start,
-        }
+        point: dict[str, Any] = {"epoch": self.epoch, "train_loss": total / self._steps_an_epoch}
+        if validate:
+            accuracy, loss = self.validate(self._data.validation)
+            point |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        point["seconds"] = time.monotonic() - start
         self.curve.append(point)
         return point
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfmobile.cli.common import (
+    REPLAY,
     BackendOption,
     BackendOptionsOption,
     DeviceOption,
@@ -81,6 +82,8 @@ def bench(
         print_json(result.to_dict())
         return
     statistics = result.statistics
+    if result.provenance["flags"].get("replay") is True:
+        typer.echo(REPLAY)
     half = "" if result.half_width_ms is None else f" ± {result.half_width_ms:.4f}"
     typer.echo(f"{model} on {opened.uri} with {backend}, {threads} thread(s), {precision}")
     typer.echo(f"median {result.median_ms:.4f}{half} ms (95 %, {passes} interpreters, {statistics.runs} runs)")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+REPLAY = "REPLAY, NOT A MEASUREMENT: recorded logs were played, no device was timed"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 InputOption = Annotated[
@@ -32,7 +33,8 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="URI",
-        help="local, adb:SERIAL, adb+tcp:HOST:PORT or adb+usb:SERIAL; `dfmobile devices` lists those that it sees.",
+        help="local, adb:SERIAL, adb+tcp:HOST:PORT, adb+usb:SERIAL or ssh:USER@HOST[:PORT]; `dfmobile devices` lists "
+        "those that it sees.",
     ),
 ]
 BackendOption = Annotated[

@@ -38,6 +38,7 @@ def devices(context: typer.Context, json: JsonOption = False) -> None:
     for item in found:
         table.add_row(item.uri, *map(one_line, (item.state, item.description, item.hint or "-")))
     print_table(table)
+    say("boards behind ssh cannot be listed: name one as --device ssh:USER@HOST[:PORT]")
 
 
 @handled

@@ -13,7 +13,7 @@ from dfmobile.cli.common import EXIT_FAILED, JsonOption, handled, one_line, prin
 _EXTRAS = {
     "onnx": (("onnx", "onnxruntime"), "export and check .onnx files"),
     "ncnn": (("ncnn",), "check exported ncnn files"),
-    "train": (("torch", "mlxtend"), "train architectures (search --evaluator training, quickstart)"),
+    "train": (("torch", "mlxtend"), "train architectures (search --evaluator training, quickstart --train)"),
     "quantize": (("ai_edge_quantizer",), "write and measure static int8 models"),
     "adb": (("adb_shell", "adbutils"), "reach phones (devices, profile, bench and lut build with --device adb:…)"),
 }
@@ -108,6 +108,19 @@ def _clock() -> Check:
     return Check("clock", "ok", f"the thread-CPU clock resolves {step_us:.2f} µs")
 
 
+def _ssh() -> Check:
+    from dfmobile.devices.transport.ssh_client import ssh_version
+
+    version = ssh_version()
+    if version is None:
+        text = "no program ssh: needed to reach boards (--device ssh:USER@HOST)"
+        return Check("ssh", "missing", text, "install OpenSSH's client (apt install openssh-client)")
+    if not version.startswith("OpenSSH"):
+        text = f"{version!r} is not OpenSSH, which is needed to reach boards (--device ssh:USER@HOST)"
+        return Check("ssh", "missing", text, "install OpenSSH's client (apt install openssh-client)")
+    return Check("ssh", "ok", f"{version} (boards: --device ssh:USER@HOST)")
+
+
 def _extra(name: str, modules: tuple[str, ...], purpose: str) -> Check:
     import importlib.metadata
     import importlib.util
@@ -140,7 +153,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 @handled
 def doctor(json: JsonOption = False) -> None:
-    """Check this installation: runtime, clock, device, plug-ins, optional extras, TensorRT."""
+    """Check this installation: runtime, clock, device, plug-ins, ssh, optional extras, TensorRT."""
     core: dict[str, Callable[[], Check]] = {
         "python": _python,
         "plug-ins": _plugins,
@@ -149,6 +162,7 @@ def doctor(json: JsonOption = False) -> None:
         "device": _device,
     }
     checks = [_guarded(name, check) for name, check in core.items()]
+    checks.append(_guarded("ssh", _ssh))
     checks += [_extra(name, *details) for name, details in _EXTRAS.items()]
     checks.append(_guarded("tensorrt", _tensorrt))
     if json:

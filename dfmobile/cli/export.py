@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dfmobile.cli.common import InputOption, JsonOption, handled, parse_size, print_json, say
+from dfmobile.cli.common import (
+    REPLAY,
+    BackendOptionsOption,
+    InputOption,
+    JsonOption,
+    handled,
+    parse_backend_options,
+    parse_size,
+    print_json,
+    say,
+)
+
+if TYPE_CHECKING:
+    from dfmobile.graph import Graph, Weights
 
 
 def register(parent: typer.Typer) -> None:
@@ -18,7 +31,7 @@ def register(parent: typer.Typer) -> None:
 @handled
 def export(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="Zoo name, encoding text or .json file.")],
-    format: Annotated[str, typer.Option("--format", help="tflite, onnx or ncnn.")],
+    format: Annotated[str, typer.Option("--format", help="tflite, onnx, ncnn or tensorrt.")],
     output: Annotated[
         Path,
         typer.Option(
@@ -50,6 +63,11 @@ def export(
     opset: Annotated[
         int | None, typer.Option("--opset", help="ONNX opset: 13 for TensorRT before 8.4, else 17 (default).")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="URI", help="tensorrt: the board that builds the engine it will run."),
+    ] = None,
+    backend_option: BackendOptionsOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of random weights.")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -66,10 +84,29 @@ def export(
     from dfmobile.export.network_weights import network_weights
     from dfmobile.graph import initialise
 
-    check_options(format, opset, precision)
+    engine = format == "tensorrt"
+    if engine:
+        if device is None:
+            raise InputError(
+                "format 'tensorrt' needs --device: an engine runs on the GPU that built it, and on no other",
+                hint="--device ssh:USER@HOST, or --device local on a machine with a GPU",
+            )
+        if opset is not None:
+            raise InputError("the opset of an engine's network follows from the board", hint="leave --opset out")
+        if calibration is not None:
+            raise InputError(
+                "an engine takes no calibration data here, but TensorRT's own scales",
+                hint="--backend-option calibration-cache=FILE",
+            )
+        if check is not None:
+            raise InputError("an engine is not compared here: only the board can run it", hint="leave --check out")
+    else:
+        if device is not None or backend_option:
+            raise InputError(f"format {format!r} is written without a device", hint="leave --device out")
+        check_options(format, opset, precision)
     if calibration is not None and precision != "int8":
         raise InputError(f"precision {precision} takes no calibration data", hint="they are for --precision int8")
-    if precision == "int8" and weights is not None and calibration is None:
+    if precision == "int8" and weights is not None and calibration is None and not engine:
         raise InputError(
             "int8 of given weights needs data to calibrate its ranges with",
             hint="give --calibration DIR: a folder with about 100 typical images",
@@ -88,6 +125,23 @@ def export(
     else:
         source = str(weights)
         graph, values, about = network_weights(network, weights)
+    if engine:
+        metadata = {
+            "encoding": resolved.text,
+            "input": "x".join(map(str, network.input_shape)),
+            "weights": "random" if weights is None else "given",
+        }
+        _export_engine(
+            graph,
+            values,
+            output,
+            str(device),
+            precision,
+            parse_backend_options(backend_option),
+            metadata,
+            json=json,
+        )
+        return
     samples: list[list[Any]] = []
     calibrated = None
     if calibration is not None:
@@ -147,4 +201,42 @@ def export(
             f"{result.verification.relative:.1e} of the scores' standard deviation, {result.verification.rms:.1e} in "
             f"the mean (RMS); {'class' if len(network.output_shape) == 2 else 'pixels'} of the highest score equal: "
             f"{100 * result.verification.argmax_agreement:.2f} %"
+        )
+
+
+def _export_engine(
+    graph: Graph,
+    weights: Weights,
+    output: Path,
+    device: str,
+    precision: str,
+    options: dict[str, str],
+    metadata: dict[str, str],
+    *,
+    json: bool,
+) -> None:
+    """Have a board build an engine, and print what came."""
+    from dfmobile.devices.device import open_device
+    from dfmobile.latency.backends.tensorrt import TensorRTBackend
+    from dfmobile.latency.tensorrt.engine_export import export_engine
+
+    with open_device(device) as opened:
+        backend = TensorRTBackend(opened, precision=precision, options=options)
+        backend.tell = say
+        say(f"building an engine with TensorRT {backend.version.text} on {opened.uri}; some minutes on a small board")
+        found = export_engine(graph, weights, output, backend, metadata=metadata)
+    if json:
+        print_json({"file": str(found.path), "format": "tensorrt", **found.provenance})
+        return
+    if backend.replay:
+        typer.echo(REPLAY)
+    papers = found.provenance
+    typer.echo(f"{output}: {papers['engine_bytes'] / 1e6:.2f} MB, engine of TensorRT {papers['tensorrt']}, {precision}")
+    typer.echo(
+        f"for {papers['gpu'] or papers['device_name']} of {device} and no other; provenance in {found.provenance_path}"
+    )
+    if found.onnx.verification:
+        typer.echo(
+            f"its network (ONNX, opset {papers['onnx_opset']}) was checked by running it: within "
+            f"{found.onnx.verification.relative:.1e} of the scores' standard deviation; the engine itself was not run"
         )

@@ -11,6 +11,7 @@ import typer
 
 from dfmobile.cli import lut_fidelity, lut_tools
 from dfmobile.cli.common import (
+    REPLAY,
     BackendOption,
     BackendOptionsOption,
     DeviceOption,
@@ -44,7 +45,9 @@ def register(parent: typer.Typer) -> None:
 @handled
 def build(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="TABLE.sqlite", help="Table to make or complete.")],
-    space: Annotated[str | None, typer.Option("--space", help="Search space whose blocks are measured.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Search space whose blocks are measured, or a FILE.yaml.")
+    ] = None,
     network: Annotated[
         str | None, typer.Option("--network", metavar="ARCH", help="Instead of a space: one network's blocks.")
     ] = None,
@@ -130,6 +133,8 @@ def build(
             first = False
             line.update(step.done, step.total, step.block, left_s=step.seconds_left)
 
+        if runtime.identity().flags.get("replay") is True:
+            say(REPLAY)
         report = build_table(
             output,
             source,
@@ -147,10 +152,13 @@ def build(
         )
     with LatencyTable.open(output) as table:
         working_set = stored_working_set(table)
+        replay = table.header.replay
     if json:
         document = None if working_set is None else working_set.model_dump(mode="json")
-        print_json({**report.to_dict(), "working_set": document})
+        print_json({**report.to_dict(), "working_set": document, "replay": replay})
     else:
+        if replay:
+            typer.echo(REPLAY)
         typer.echo(f"{output}: {report.text}")
         if report.reached is not None:
             typer.echo(report.reached.text)
@@ -179,6 +187,9 @@ def show(
     from rich.table import Table
 
     verb = "measured" if document["granularity"] == "block" else "recorded by others, not measured,"
+    if document["replay"]:
+        verb = "PLAYED"
+        typer.echo(REPLAY)
     typer.echo(f"{table}: {document['granularity']}s {verb} with {document['runtime']} ({document['backend']})")
     typer.echo(f"device {document['device']}: {document['device_summary']}")
     typer.echo(
@@ -197,11 +208,15 @@ def show(
             f"{item['measured_utc'][:10]}, left out one by one within {error:.1f} % on average"
         )
     shown = Table("block", "shapes (C x H x W) and key")
-    for title in ("hot ms", "± ms", "cold ms", "n", "passes"):
+    marginal = any(entry["measure"] == "marginal" for entry in document["entries"])
+    if marginal:
+        typer.echo("hot ms: what a block adds to a network; alone ms: the block as an engine of its own")
+    for title in ("hot ms", "± ms", "alone ms" if marginal else "cold ms", "n", "passes"):
         shown.add_column(title, justify="right")
     for entry in sorted(document["entries"], key=lambda item: (item["kind"], item["hot_ms"])):
         half = "-" if entry["half_width"] is None else f"{entry['half_width']:.4f}"
-        cold = "-" if entry["cold_ms"] is None else f"{entry['cold_ms']:.4f}"
+        other = entry["isolated_ms"] if marginal else entry["cold_ms"]
+        cold = "-" if other is None else f"{other:.4f}"
         text = entry["text"].removeprefix(f"{entry['kind']} ")
         shown.add_row(entry["kind"], text, f"{entry['hot_ms']:.4f}", half, cold, _samples(entry), str(entry["passes"]))
     print_table(shown)

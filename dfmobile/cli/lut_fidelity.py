@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from dfmobile.latency.validation import Validation
 
 TableArgument = Annotated[Path, typer.Argument(metavar="TABLE")]
-SpaceOption = Annotated[str | None, typer.Option("--space", help="Search space; needed where the table has several.")]
+SpaceOption = Annotated[
+    str | None, typer.Option("--space", help="Search space or its FILE.yaml; needed where the table has several.")
+]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="URI", help="Where to measure; default: the table's device.")
 ]
@@ -52,11 +54,14 @@ def _target(
     from dfmobile.errors import InputError
 
     wanted = parse_size(size) if size else None
+    opened = None if space is None else open_space(space, max_depth)
     found = list(
         dict.fromkeys(
             (build.space, build.width, build.height)
             for build in table.builds()
-            if build.space and space in (None, build.space) and wanted in (None, (build.width, build.height))
+            if build.space
+            and (opened is None or opened.name == build.space)
+            and wanted in (None, (build.width, build.height))
         )
     )
     if len(found) != 1:
@@ -64,13 +69,15 @@ def _target(
         problem = "several builds fit" if found else "no build of a space fits"
         raise InputError(f"{table.path}: {problem}; it holds {known}", hint="name one: --space SPACE --input WxH")
     name, width, height = found[0]
-    return open_space(name, max_depth), width, height
+    return opened or open_space(name, max_depth), width, height
 
 
 def _header(table: Path, space: str | None, size: str | None, max_depth: int | None) -> tuple[Any, ...]:
+    from dfmobile.latency.predictor import refuse_replay
     from dfmobile.latency.table import LatencyTable
 
     with LatencyTable.open(table) as opened:
+        refuse_replay(opened)
         return opened.header, *_target(opened, space, size, max_depth)
 
 

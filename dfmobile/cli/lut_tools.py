@@ -117,7 +117,8 @@ def diff(
     gate: Annotated[bool, typer.Option("--gate", help="Exit 1 where B is slower beyond the threshold.")] = False,
     threshold: Annotated[float, typer.Option("--threshold", min=0, help="Allowed slow-down, a share.")] = 0.05,
     space: Annotated[
-        str | None, typer.Option("--space", help="Compare this space's best networks; default: what was built.")
+        str | None,
+        typer.Option("--space", help="Compare this space's (or FILE.yaml's) best networks; default: what was built."),
     ] = None,
     input: InputOption = None,
     max_depth: MaxDepthOption = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfmobile.cli.common import InputOption, JsonOption, handled, parse_size, print_json, print_table
+from dfmobile.cli.common import REPLAY, InputOption, JsonOption, handled, parse_size, print_json, print_table
 
 if TYPE_CHECKING:
     from dfmobile.latency.table import LatencyTable
@@ -33,7 +33,9 @@ def predict(
     input: InputOption = None,
     rule: Annotated[
         str | None,
-        typer.Option("--rule", help="sum, cache-aware or calibrated; default: the best that the table has."),
+        typer.Option(
+            "--rule", help="sum, cache-aware, calibrated or sum-isolated; default: the best that the table has."
+        ),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Recorded tables: add up the layers that the table covers.")
@@ -57,7 +59,7 @@ def predict(
             return
         if allow_partial:
             raise InputError("--allow-partial is for recorded tables: measured ones can be completed")
-        prediction = Predictor(table, rule).predict(build(resolved, width, height))
+        prediction = Predictor(table, rule, allow_replay=True).predict(build(resolved, width, height))
         header = table.header
     if json:
         print_json(
@@ -69,9 +71,12 @@ def predict(
                 "backend": header.backend,
                 "precision": header.precision,
                 "threads": header.threads,
+                "replay": header.replay,
             }
         )
         return
+    if header.replay:
+        typer.echo(REPLAY)
     from rich.table import Table
 
     interval = "interval unknown: a block has a single pass"

@@ -63,6 +63,7 @@ def conduct(
     protocol: Protocol | None = None,
     backend_options: Mapping[str, str] | None = None,
     command: str = "",
+    rule: str | None = None,
 ) -> tuple[CampaignResult, RemeasureResult]:
     """Run or continue a campaign, then re-measure its boundary; progress goes to stderr.
 
@@ -79,6 +80,7 @@ def conduct(
         protocol: of the re-measurement; None for the bench protocol.
         backend_options: of the table's backend, which re-measures.
         command: recorded with the run, for the report.
+        rule: that predicts; None: the best that the table has.
     """
     from dfmobile import registry
     from dfmobile.devices.device import open_device
@@ -94,7 +96,7 @@ def conduct(
 
     with LatencyTable.open(lut) as table:
         header = table.header
-        predictor = Predictor(table)
+        predictor = Predictor(table, rule)
     # Before hours of training, not after.
     unmeasurable = _unmeasurable(header.backend, backend_options or {}, asked=device is not None)
     described = {
@@ -229,10 +231,10 @@ def print_result(folder: Path, result: CampaignResult, measured: RemeasureResult
 @handled
 def search(
     context: typer.Context,
-    space: Annotated[str | None, typer.Option("--space", help="Search space.")] = None,
+    space: Annotated[str | None, typer.Option("--space", help="Search space: its name, or a FILE.yaml.")] = None,
     lut: Annotated[Path | None, typer.Option("--lut", metavar="TABLE", help="Latency table.")] = None,
     evaluator: Annotated[
-        str | None, typer.Option("--evaluator", help="Gives accuracies: training, or analytic (simulated).")
+        str | None, typer.Option("--evaluator", help="Gives accuracies: training, tabular, analytic (simulated).")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="RUN/", help="Run folder.")] = None,
     input: InputOption = None,
@@ -249,6 +251,9 @@ def search(
         int | None, typer.Option("--budget", min=1, help="Evaluations at most; default: until none is left.")
     ] = None,
     max_depth: MaxDepthOption = None,
+    rule: Annotated[
+        str | None, typer.Option("--rule", help="How block latencies combine; default: the best that the table has.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     executor: Annotated[str, typer.Option("--executor", help="Runs the evaluations.")] = "local",
     workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Processes that evaluate.")] = 2,
@@ -304,6 +309,7 @@ def search(
         executor=executor,
         workers=workers,
         command=shlex.join(["dfmobile", *sys.argv[1:]]),
+        rule=rule,
     )
     print_result(output, result, measured, json=json)
 

@@ -66,7 +66,7 @@ def list_spaces(json: JsonOption = False) -> None:
 @app.command("show")
 @handled
 def show(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space (see space list).")],
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of a space (see space list), or a FILE.yaml.")],
     max_depth: MaxDepthOption = None,
     json: JsonOption = False,
 ) -> None:

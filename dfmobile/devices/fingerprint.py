@@ -22,14 +22,15 @@ def fingerprint_facts(profile: DeviceProfile) -> dict[str, Any]:
     """Return what goes into a fingerprint, so that two of them can be compared and the difference explained.
 
     In: SoC, model, processor, clusters with their hardware frequency range, caches, instruction sets, GPU,
-    hypervisor, operating system with its version and the kernel's first two numbers.
+    hypervisor, operating system with its version and the kernel's first two numbers; a Jetson's module and its power
+    mode, which a reboot keeps.
     Out: memory size (it moves by kilobytes between boots, and at run time in virtual machines), microcode,
     the kernel's patch level, thermal zones, cpusets, governors, runtimes, limits, conditions, names of the
     profile and of its clusters: a table row records those that matter by themselves. No serial number is ever
     read: two units of one product have one fingerprint.
     """
     cpu, system = profile.cpu, profile.os
-    return {
+    facts: dict[str, Any] = {
         "version": FINGERPRINT_VERSION,
         "kind": profile.kind,
         "soc": profile.soc,
@@ -53,6 +54,9 @@ def fingerprint_facts(profile: DeviceProfile) -> dict[str, Any]:
         "features": sorted(name for name, present in profile.features.items() if present),
         "gpu": profile.gpu.name if profile.gpu is not None else None,
     }
+    if profile.jetson is not None:  # devices without it keep the fingerprint that they had
+        facts["jetson"] = [profile.jetson.part, profile.jetson.power_mode]
+    return facts
 
 
 def fingerprint(profile: DeviceProfile) -> str:

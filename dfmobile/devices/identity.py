@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 
 from dfmobile.devices.cpuinfo import CpuInfo
+from dfmobile.devices.jetson_facts import module_part
+from dfmobile.devices.jetson_tools import parse_l4t
 from dfmobile.devices.profile_schema import Gpu, OperatingSystem
 from dfmobile.devices.system_files import SystemFiles, read_int
 
@@ -53,9 +55,9 @@ def operating_system(files: SystemFiles, properties: Mapping[str, str] | None = 
         )
     release = _os_release(files.read("/etc/os-release") or files.read("/usr/lib/os-release") or "")
     name, version = text(release.get("ID")), text(release.get("VERSION_ID"))
-    tegra = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", files.read("/etc/nv_tegra_release") or "")
+    tegra = parse_l4t(files.read("/etc/nv_tegra_release") or "")
     if tegra is not None:
-        name, version = "l4t", f"{tegra[1]}.{tegra[2]}"
+        name, version = "l4t", tegra
     return OperatingSystem(name=name, version=version, kernel=text(files.read("/proc/sys/kernel/osrelease")))
 
 
@@ -109,6 +111,8 @@ def soc(files: SystemFiles, info: CpuInfo, properties: Mapping[str, str] | None 
     if hardware is not None:
         names.append(hardware[0])
     names += [name.rpartition(",")[2] for name in device_tree(files)[1]]
+    part = module_part(device_tree(files)[1])  # of a Jetson on any carrier board
+    names += [part] if part is not None else []
     if properties is not None:
         stated_by_android = [text(properties.get(name)) for name in _SOC_PROPERTIES]
         names += [name for name in stated_by_android if name and name.casefold() not in _NO_NAME]
@@ -119,6 +123,10 @@ def soc(files: SystemFiles, info: CpuInfo, properties: Mapping[str, str] | None 
             chip = f"{family} {chip}"
         return chip, unique
     unique = list(dict.fromkeys(names))
+    # A Jetson's soc0 names the board, not the chip.
+    tegra = next((name for name in unique if re.fullmatch(r"tegra[0-9]{3}", name)), None)
+    if tegra is not None:
+        return tegra, unique
     if info.is_x86:
         first = info.cores[min(info.cores)] if info.cores else {}
         return text(first.get("model name")), unique

@@ -50,7 +50,7 @@ def phone_conditions(files: SystemFiles, battery: Answer, power: Answer) -> tupl
     if state.percent is None and state.temperature_c is None and state.charging is None:
         state = _battery_from_files(files, state.reason)
     screen = parse_screen(power.text) if power.text is not None else None
-    cores = _online(files)
+    cores = online_cores(files)
     governors = {
         core: name for core in cores if (name := text(files.read(f"{CPU}/cpu{core}/cpufreq/scaling_governor")))
     }
@@ -58,9 +58,9 @@ def phone_conditions(files: SystemFiles, battery: Answer, power: Answer) -> tupl
     conditions = Conditions(
         time_utc=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         load_1min=load_average(files.read("/proc/loadavg")),
-        frequency_khz={core: _frequency_khz(files, core) for core in cores},
+        frequency_khz={core: current_khz(files, core) for core in cores},
         governor=governors or None,
-        temperature_c=_temperatures(files),
+        temperature_c=zone_temperatures_c(files),
         involuntary_switches=None,  # of a measuring process, which there is none of yet
         voluntary_switches=None,
         steal_ms=None if ticks is None else float(ticks * _TICK_MS),
@@ -113,19 +113,22 @@ def _battery_from_files(files: SystemFiles, reason: str) -> Battery:
     return Battery(percent, temperature, charging, reason)
 
 
-def _online(files: SystemFiles) -> list[int]:
+def online_cores(files: SystemFiles) -> list[int]:
+    """Return the cores that are switched on."""
     try:
         return parse_cpu_list(files.read(f"{CPU}/online") or "")
     except ValueError:
         return []  # damaged: the clusters say so
 
 
-def _frequency_khz(files: SystemFiles, core: int) -> int | None:
+def current_khz(files: SystemFiles, core: int) -> int | None:
+    """Return a core's clock now; None where it is hidden."""
     value = read_int(files, f"{CPU}/cpu{core}/cpufreq/scaling_cur_freq")
     return value if value is not None and 0 < value <= 100_000_000 else None
 
 
-def _temperatures(files: SystemFiles) -> dict[str, float]:
+def zone_temperatures_c(files: SystemFiles) -> dict[str, float]:
+    """Return the temperature of each thermal zone that has power, by its type."""
     names = [name for name in files.names(THERMAL) if name.startswith("thermal_zone")]
     found: dict[str, float] = {}
     for name in sorted(names, key=lambda name: (len(name), name))[:1000]:

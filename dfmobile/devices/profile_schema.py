@@ -191,6 +191,65 @@ class Gpu(_Model):
     shader_cores: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
 
 
+class NvidiaSoftware(_Model):
+    """NVIDIA's software on the device, as far as it is installed and can be read.
+
+    Attributes:
+        cuda: version of the toolkit or its runtime, e.g. ``12.6.68``.
+        tensorrt: version of the library, e.g. ``10.3.0.30``.
+        tensorrt_python: version of TensorRT's Python package, from the system's packages.
+        trtexec: path of the program.
+        driver: version of the display driver; Jetsons before JetPack 7 have none of their own.
+    """
+
+    cuda: Text | None = None
+    tensorrt: Text | None = None
+    tensorrt_python: Text | None = None
+    trtexec: Text | None = None
+    driver: Text | None = None
+
+
+class PowerRail(_Model):
+    """A supply rail with a sensor.
+
+    Attributes:
+        name: e.g. ``VDD_IN``.
+        path: the sensor's folder under /sys; None where it differs between boards.
+    """
+
+    name: Text
+    path: Text | None = None
+
+
+class JetsonBoard(_Model):
+    """What only a Jetson has.
+
+    Attributes:
+        module: e.g. ``Jetson Orin Nano 8GB``, by the part number.
+        part: part number of the module, e.g. ``p3767-0003``.
+        l4t: version of L4T (Jetson Linux), e.g. ``36.4.7``.
+        jetpack: release of JetPack that this L4T or the installed package belongs to.
+        power_mode: name of the nvpmodel mode, e.g. ``MAXN``, ``25W``; it is kept over a reboot.
+        rails: supply rails with a sensor.
+        input_rails: those whose sum is what the module takes in; empty where that is not known.
+    """
+
+    module: Text | None = None
+    part: Text | None = None
+    l4t: Text | None = None
+    jetpack: Text | None = None
+    power_mode: Text | None = None
+    rails: Annotated[list[PowerRail], Field(max_length=64)] = []
+    input_rails: Annotated[list[Text], Field(max_length=16)] = []
+
+    @model_validator(mode="after")
+    def _input_rails_are_rails(self) -> JetsonBoard:
+        missing = set(self.input_rails) - {rail.name for rail in self.rails}
+        if missing:
+            raise ValueError(f"input_rails: {sorted(missing)[0]!r} is not among the rails")
+        return self
+
+
 class Defaults(_Model):
     """What a measurement takes where the user says nothing.
 
@@ -252,6 +311,8 @@ class DeviceProfile(_Model):
         governors: frequency governors that the kernel offers.
         thermal_zones: temperature sensors.
         gpu: graphics processor.
+        nvidia: NVIDIA's software; None where there is none or nobody asked.
+        jetson: what only a Jetson has; None elsewhere.
         runtimes: installed inference runtimes, distribution name to version.
         defaults: what a measurement takes where the user says nothing.
         limits: what this process may use of the machine.
@@ -278,6 +339,8 @@ class DeviceProfile(_Model):
     governors: Annotated[list[Text], Field(max_length=50)] = []
     thermal_zones: Annotated[list[ThermalZone], Field(max_length=1000)] = []
     gpu: Gpu | None = None
+    nvidia: NvidiaSoftware | None = None
+    jetson: JetsonBoard | None = None
     runtimes: Annotated[dict[Text, Text], Field(max_length=200)] = {}
     defaults: Defaults = Defaults()
     limits: Limits = Limits()

@@ -15,11 +15,12 @@ from functools import lru_cache
 from importlib import resources
 from typing import Literal
 
-from dfmobile.devices.remote_listing import Listing, parse_listing
+from dfmobile.devices.remote_listing import HEADER, Listing, parse_listing
 from dfmobile.devices.system_files import clean
 from dfmobile.devices.transport.base import CommandTimeoutError, Transport
 
 _CPU = "/sys/devices/system/cpu"
+_BEGIN = f"echo '{HEADER}'\n"  # of the script's output
 _KIND_LETTERS = {"bytes": "r", "line": "s", "names": "l"}
 
 
@@ -124,6 +125,7 @@ class RemoteFiles:
         limits: bounds.
         shell_command: the device's POSIX shell.
         root: folder on the device that stands for ``/``; for tests.
+        first: lines of shell that the script runs before it reads files; what they write is in its own format.
 
     Raises:
         DeviceError: if the device went away, has no shell, or sends what is no answer. A file that cannot be read
@@ -138,7 +140,9 @@ class RemoteFiles:
         *,
         shell_command: Sequence[str] = ("sh",),
         root: str = "",
+        first: str = "",
     ) -> None:
+        self._first = _without_comments(first)
         self._groups = tuple(groups)
         self._limits = limits
         self._gave_up = ""
@@ -146,6 +150,7 @@ class RemoteFiles:
         self.round_trips = 0
         for part in self._parts(root):
             self._listing.add(self._fetch(transport, shell_command, root, part))
+            self._first = ""  # once, whatever the number of command lines
         self._texts = {path: clean(data) for path, data in self._listing.files.items()}
 
     def read(self, path: str) -> str | None:
@@ -191,7 +196,7 @@ class RemoteFiles:
 
     def _parts(self, root: str) -> Iterator[list[str]]:
         """Divide the groups among as few command lines as they fit in."""
-        room = self._limits.command_characters - len(shlex.join(["sh", "-c", _script(), root])) - 200
+        room = self._limits.command_characters - len(shlex.join(["sh", "-c", _script(self._first), root])) - 200
         part: list[str] = []
         for group in self._groups:
             if part and len(shlex.join([*part, str(group)])) > room:
@@ -206,7 +211,7 @@ class RemoteFiles:
         limits, found, skip = self._limits, Listing(), list[str]()
         for _ in range(limits.hangs + 1):
             sizes = [str(limits.file_bytes), str(limits.total_bytes)]
-            argv = [*shell, "-c", _script(), "sh", root, *sizes, ",".join(skip), *part]
+            argv = [*shell, "-c", _script(self._first), "sh", root, *sizes, ",".join(skip), *part]
             self.round_trips += 1
             try:
                 # Hexadecimal with offsets takes four to five times the bytes; names and paths come on top.
@@ -233,9 +238,19 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-@lru_cache(maxsize=1)
-def _script() -> str:
+def _script(first: str = "") -> str:
     """Return the script without comments and indents: an old phone takes a short command line only."""
-    text = resources.files("dfmobile.devices").joinpath("remote_files.sh").read_text(encoding="utf-8")
+    begin, header, end = _text().partition(_BEGIN)
+    return f"{begin}{header}{first}\n{end}" if first else begin + header + end
+
+
+@lru_cache(maxsize=1)
+def _text() -> str:
+    return _without_comments(
+        resources.files("dfmobile.devices").joinpath("remote_files.sh").read_text(encoding="utf-8")
+    )
+
+
+def _without_comments(text: str) -> str:
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("#"))

@@ -73,7 +73,8 @@ def parse_listing(data: bytes, *, partial: bool = False) -> Listing:
             return Listing()
         shown = next((line for line in lines if line.strip()), "nothing")[:100]
         raise DeviceError(
-            f"reading the device's files failed: its shell answered {shown!r}", hint="is it an Android phone?"
+            f"reading the device's files failed: its shell answered {shown!r}",
+            hint="is it an Android phone or a Linux board?",
         )
     reader = _Reader()
     for number, line in enumerate(lines[start + 1 :], start + 2):

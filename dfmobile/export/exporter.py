@@ -24,7 +24,7 @@ FORMATS = ("tflite", "onnx", "ncnn")
 PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16", "int8"), "ncnn": ("fp32", "fp16")}
 """By format. fp16 stores weights as float16 and computes in float32, but of .onnx it computes in float16, as TensorRT
 11 needs it (``onnx_precision``); int8 is static (``quantize``, ``onnx_quantize``)."""
-_LATER_FORMATS = ("tensorrt",)
+_DEVICE_FORMATS = ("tensorrt",)  # built where they run, from an .onnx file
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def check_options(format: str, opset: int | None = None, precision: str = "fp32"
         InputError: if this version does not have it.
     """
     if format not in FORMATS:
-        state = "is not available in this version" if format in _LATER_FORMATS else "is unknown"
+        on_device = "is not available here: engines are built on the device that runs them"
+        state = on_device if format in _DEVICE_FORMATS else "is unknown"
         raise InputError(f"export format {format!r} {state}", hint=f"formats: {', '.join(FORMATS)}")
     if precision not in PRECISIONS[format]:
         others = any(precision in known for known in PRECISIONS.values())

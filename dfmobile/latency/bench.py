@@ -17,8 +17,9 @@ from dfmobile.devices.device import Device
 from dfmobile.errors import BackendError
 from dfmobile.files import sha256_hex
 from dfmobile.latency.backends.base import Backend, MeasureJob, as_backend
+from dfmobile.latency.marginal import summarise_isolated
 from dfmobile.latency.measurement import PassResult, Protocol
-from dfmobile.latency.statistics import LatencyStatistics, summarise_results
+from dfmobile.latency.statistics import LatencyStatistics
 
 # A whole network is measured for its own sake: more interpreters and runs than a block gets.
 BENCH_PROTOCOL = Protocol(
@@ -128,7 +129,10 @@ def bench_models(
     hashes = [sha256_hex(path) for path in paths]  # also finds files that cannot be read before anything runs
     generator = np.random.default_rng(seed)
     order = [int(number) for _ in range(protocol.passes) for number in generator.permutation(len(paths))]
-    jobs = [MeasureJob(f"{turn}-{number}", paths[number], protocol) for turn, number in enumerate(order)]
+    jobs = [
+        MeasureJob(f"{turn}-{number}", paths[number], protocol, repetition=turn // len(paths))
+        for turn, number in enumerate(order)
+    ]
     results: dict[str, PassResult] = dict(backend.measure(jobs))
     missing = [job for job in jobs if job.id not in results]
     if missing:
@@ -143,7 +147,7 @@ def bench_models(
         found.append(
             BenchResult(
                 model=str(path),
-                statistics=summarise_results(passes),
+                statistics=summarise_isolated(passes),
                 samples_ms=[sample for item in passes if not item.aggregate for sample in item.hot_ms],
                 init_ms=float(np.median(ready)) if ready else None,
                 peak_memory_bytes=max(memory, default=None),

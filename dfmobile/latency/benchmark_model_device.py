@@ -5,36 +5,22 @@ Knows devices and batches, no models and no measurements.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import secrets
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 
-from dfmobile.devices.batch import (
-    Batch,
-    BatchItem,
-    BatchProgress,
-    BatchResult,
-    BatchSettings,
-    CoolDown,
-    PhoneLockedError,
-)
-from dfmobile.devices.batch.connection import Connection
+from dfmobile.devices.batch import Batch, BatchItem, BatchResult, BatchSettings, CoolDown
 from dfmobile.devices.device import Device
 from dfmobile.devices.elf import check_program
-from dfmobile.errors import BackendError, DeviceError, InputError
+from dfmobile.errors import BackendError, InputError
 from dfmobile.files import sha256_hex
 from dfmobile.latency.benchmark_model_log import STAND_IN_GREETING
 from dfmobile.latency.benchmark_model_options import BenchmarkOptions
 from dfmobile.latency.benchmark_model_outputs import FLAG
+from dfmobile.latency.device_batches import DeviceBatches
 
 _TOOL = "benchmark_model"
 _RUN_PREFIX = "bm"
-_ACTIVE: set[str] = set()  # ids of the runs that this process is taking results of
 
 
 class ToolOnDevice:
@@ -50,7 +36,6 @@ class ToolOnDevice:
 
     Attributes:
         sha256: of the binary.
-        busy: a batch of it is on the device: nothing else of it may run, and would disturb.
 
     Raises:
         BackendError: if it is not there, or was built for another processor.
@@ -66,9 +51,9 @@ class ToolOnDevice:
         poll_s: float,
         batch_class: type[Batch],
     ) -> None:
-        self.device, self.options, self.tell, self.busy = device, options, tell, False
-        self._mask, self._poll_s, self.batch_class = mask, poll_s, batch_class
-        self._looked = False  # for what killed processes left on the device
+        self.device, self.options = device, options
+        self._mask, self._poll_s = mask, poll_s
+        self._batches = DeviceBatches(device, _RUN_PREFIX, self._settings, tell, batch_class)
         self.sha256 = self._find_binary()
 
     def _find_binary(self) -> str:
@@ -128,71 +113,20 @@ class ToolOnDevice:
         """Its path on the device, as a batch's item names it."""
         return self.options.binary if self.options.on_device else f"{{run}}/{_TOOL}"
 
+    @property
+    def busy(self) -> bool:
+        """Whether a batch of it is on the device: nothing else of it may run, and would disturb."""
+        return self._batches.busy
+
     def run_one(self, item: BatchItem) -> BatchResult:
         """Run one item on the device; see ``run``."""
-        results = list(self.run([item]))  # to its end: the run is removed from the device with its last result
-        if len(results) != 1:
-            raise BackendError(f"{self.device.uri} returned {len(results)} results for one item")
-        return results[0]
+        self._check_unchanged()
+        return self._batches.run_one(item)
 
     def run(self, items: Sequence[BatchItem]) -> Generator[BatchResult]:
-        """Run items on the device; what ends early, however that is, is removed from there.
-
-        Raises:
-            PhoneLockedError: if someone else's run is there; one of ours whose process is gone makes way.
-            DeviceError: see ``Batch.run``.
-        """
-        if self.busy:
-            raise BackendError("this backend is measuring already", hint="take all results of one call first")
+        """Run items on the device; see ``DeviceBatches.run``."""
         self._check_unchanged()
-        if not self._looked:
-            self._looked = True
-            with contextlib.suppress(DeviceError):  # the batch meets it too, and can do something about it
-                self._remove_orphans()
-        for last_try in (False, True):
-            run_id = f"{_RUN_PREFIX}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
-            batch = self.batch_class(self.device.transport, self._settings(), run_id=run_id)
-            _ACTIVE.add(run_id)
-            self.busy = True
-            try:
-                yield from batch.run(items, self._progress)
-            except PhoneLockedError:
-                line = Connection(self.device.transport, self.options.reconnect_secs, self.tell, run_id)
-                with contextlib.suppress(DeviceError):  # that it is locked is what to tell
-                    line.steadily(batch.clean_up)  # what was sent before the lock was seen
-                if last_try or not line.steadily(self._remove_orphans):
-                    raise
-            except BaseException:
-                with contextlib.suppress(DeviceError):  # the first error is the one to tell
-                    batch.clean_up()
-                raise
-            else:
-                return
-            finally:
-                self.busy = False
-                _ACTIVE.discard(run_id)
-
-    def _progress(self, step: BatchProgress) -> None:
-        if step.message:
-            self.tell(step.message)
-
-    def _remove_orphans(self) -> bool:
-        """Remove runs of this machine and user whose process is gone: they fill the device, or hold its lock.
-
-        Returns:
-            Whether there were any.
-        """
-        found = False
-        for run in self.batch_class.runs(self.device.transport):
-            parts = run.run_id.split("-")
-            if len(parts) != 4 or parts[:2] != [_RUN_PREFIX, _host()] or not parts[2].isdigit():
-                continue
-            mine = int(parts[2]) == os.getpid()
-            if run.run_id not in _ACTIVE if mine else not _alive(int(parts[2])):
-                self.tell(f"removing the run {run.run_id} from the device: the process that started it is gone")
-                self.batch_class(self.device.transport, self._settings(), run_id=run.run_id).clean_up()
-                found = True
-        return found
+        yield from self._batches.run(items)
 
     def _settings(self) -> BatchSettings:
         binary = () if self.options.on_device else ((Path(self.options.binary), _TOOL),)
@@ -218,22 +152,3 @@ class ToolOnDevice:
                 hint="leave the option out; dfmobile profile --device shows what can be read",
             )
         return CoolDown(chosen, round(1000 * limit_c), self.options.cool_down_secs)
-
-
-def _host() -> str:
-    """Return what stands for this machine and user; a container counts process ids by itself, so it is another."""
-    counts_by = ""
-    with contextlib.suppress(OSError):
-        counts_by = os.readlink("/proc/self/ns/pid")
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return sha256(f"{platform.node()} {user} {counts_by}".encode()).hexdigest()[:8]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

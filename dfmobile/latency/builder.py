@@ -98,7 +98,8 @@ class BuildReport:
             return f"{self.coverage.text}; nothing was left to measure"
         return (
             f"{self.coverage.text}; {self.passes} passes in {self.wall_s:.1f} s"
-            f" (kernels {self.kernel_s:.1f} s, ratio {self.ratio:.2f}; by CPU time {self.kernel_clock_s:.1f} s)"
+            f" (kernels {self.kernel_s:.1f} s, ratio {self.ratio:.2f}"
+            + (")" if self.kernel_clock_s == self.kernel_s else f"; by CPU time {self.kernel_clock_s:.1f} s)")
             + (f"; outputs of {self.unchecked_blocks} blocks not checked" if self.unchecked_blocks else "")
         )
 
@@ -152,6 +153,14 @@ def build_table(
     backend = as_backend(backend, device, protocol, precision)
     if isinstance(source, Network) and (source.width, source.height) != (width, height):
         raise InputError(f"the network was built for {source.width}x{source.height}, not for {width}x{height}")
+    if protocol.passes < backend.least_passes:
+        if target is None:
+            raise InputError(
+                f"{protocol.passes} passes a block are too few for backend {backend.name}: each has an engine of its "
+                "own, and engines of one block differ in speed",
+                hint=f"--passes {backend.least_passes} or more",
+            )
+        protocol = dataclasses.replace(protocol, passes=backend.least_passes)
     blocks = source.blocks if isinstance(source, Network) else source.blocks(width, height)
     build = Build(
         space=None if isinstance(source, Network) else source.name,
@@ -168,7 +177,8 @@ def build_table(
         working_set = ensure_working_set(table, backend, tell) if caches else stored_working_set(table)
         protocol = dataclasses.replace(protocol, evict_bytes=eviction_bytes(working_set, device.profile))
         folder = path.with_name(f".{path.name}.models")
-        with ModelFolder(folder, backend.model_format, backend.file_precision) as models:
+        opset = backend.file_options.opset
+        with ModelFolder(folder, backend.model_format, backend.file_precision, opset=opset) as models:
             sitting = Sitting(table, backend, protocol, build, {block.key: block for block in blocks}, models, seed)
             sitting.guards = Guards(table, sitting.blocks)
             if target is not None:

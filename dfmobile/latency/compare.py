@@ -13,6 +13,7 @@ from dfmobile.errors import InputError, MissingBlocksError
 from dfmobile.latency.best_networks import SpaceDiff, diff_networks, diff_space
 from dfmobile.latency.diff import DEFAULT_THRESHOLD, TableDiff, TablePair, diff_tables
 from dfmobile.latency.header import Build
+from dfmobile.latency.predictor import refuse_replay
 from dfmobile.latency.table import LatencyTable
 
 
@@ -80,6 +81,8 @@ def compare_tables(
         FileFormatError: if a table is damaged.
     """
     with LatencyTable.open(a) as first, LatencyTable.open(b) as second:
+        for table in (first, second):
+            refuse_replay(table)
         pair = TablePair(first, second)
         blocks = diff_tables(pair, first, second, threshold)
         same = blocks.same_software
@@ -126,7 +129,11 @@ def _of_build(
     if build.space is None:
         return diff_networks(pair, [build.network or ""], *size, threshold=threshold, same_software=same)
     if build.space not in registry.names("dfmobile.spaces"):
-        raise InputError(f"the space {build.space} is not installed")
+        from_file = "@" in build.space
+        raise InputError(
+            f"the space {build.space} "
+            + ("was read from a file: name it, --space FILE.yaml" if from_file else "is not installed")
+        )
     opened = open_space(build.space, max_depth)
     return diff_space(pair, a, b, opened, *size, threshold=threshold, same_software=same)
 

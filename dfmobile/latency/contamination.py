@@ -28,6 +28,8 @@ RISE_C = 15.0
 # The kernel counts stolen time in ticks of 10 ms.
 LEAST_STOLEN_MS = 30.0
 LEAST_REFERENCES = 3
+# What tegrastats counts is off by some MHz.
+GPU_CLOCK_TOLERANCE = 0.03
 
 
 def contamination(result: PassResult, others: Sequence[PassResult] = ()) -> str | None:
@@ -42,6 +44,7 @@ def contamination(result: PassResult, others: Sequence[PassResult] = ()) -> str 
     return (
         _preempted(result, others)
         or _frequency(result, others)
+        or _gpu_clock(result)
         or _governor(result)
         or _temperature(result)
         or _stolen(result)
@@ -79,6 +82,20 @@ def _frequency(result: PassResult, others: Sequence[PassResult]) -> str | None:
     if abs(after - typical) > TOLERANCE * typical:
         return f"the clock was {after / 1000:.0f} MHz, usually {typical / 1000:.0f} MHz"
     return None
+
+
+def _gpu_clock(result: PassResult) -> str | None:
+    """Look at the GPU's clock while it was timed: here it counts both ways, since kernels ran all the while.
+
+    Boards step it by some 5 to 10 %, so ``TOLERANCE`` would miss a step.
+    """
+    clock = result.extra.get("gpu_clock_mhz")
+    if not isinstance(clock, Mapping):
+        return None
+    low, high = _number(clock.get("min")), _number(clock.get("max"))
+    if low is None or high is None or low >= (1 - GPU_CLOCK_TOLERANCE) * high:
+        return None
+    return f"the GPU's clock went between {low:.0f} and {high:.0f} MHz"
 
 
 def _governor(result: PassResult) -> str | None:

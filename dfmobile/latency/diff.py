@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile.errors import InputError
+from dfmobile.latency.marginal import cost_samples
 from dfmobile.latency.significance import benjamini_hochberg, holm, moderated_variances, t_tail, t_value
 from dfmobile.latency.table import LatencyTable
 
@@ -166,8 +167,14 @@ class TablePair:
             raise InputError(
                 f"{a.path} and {b.path} have no block in common", hint="build both for one space and input"
             )
+        measures = [{entry.measure for entry in item.values()} for item in found]
+        if measures[0] != measures[1]:
+            raise InputError(
+                f"{a.path} and {b.path} hold different costs: of blocks alone and inside a network, which never mix",
+                hint="build both with the same --backend-option measure=…",
+            )
         passes = [table.passes() for table in tables]
-        samples = [[[result.hot_ms for _, result in item[key]] for key in self.keys] for item in passes]
+        samples = [[[cost_samples(result) for _, result in item[key]] for key in self.keys] for item in passes]
         self.medians_ms = np.array([[np.median([np.median(x) for x in group]) for group in table] for table in samples])
         self.floors_ms = np.array([[min(min(x) for x in group) for group in table] for table in samples])
         self.many = many = min(len(group) for table in samples for group in table) >= MANY_PASSES

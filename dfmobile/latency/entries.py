@@ -9,9 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dfmobile.errors import FileFormatError
-from dfmobile.latency.measurement import PassResult, is_count
-from dfmobile.latency.statistics import LatencyStatistics, summarise, summarise_results
+from dfmobile.latency.marginal import (
+    between_builds_sd_ms,
+    build_of,
+    by_build,
+    marginal_samples,
+    measure_of,
+    summarise_isolated,
+    summarise_marginal,
+)
+from dfmobile.latency.measurement import Measure, PassResult, is_count
+from dfmobile.latency.statistics import LatencyStatistics, summarise
 
 _BLOCK_FIELDS = ("kind", "text", "input_shapes", "output_shape", "macs", "weight_bytes")
 
@@ -31,6 +42,9 @@ class TableEntry:
         input_shapes: ``[N, C, H, W]`` each.
         output_shape: ``[N, C, H, W]`` or ``[N, C]``.
         passes: how many.
+        measure: what ``hot`` is: of the block alone, or what it adds to a network. Predictors never mix the two.
+        isolated: of the block alone, where ``hot`` is not; else None.
+        between_builds_ms: standard deviation between builds of the engine; None where there are none, or one.
     """
 
     key: str
@@ -43,6 +57,9 @@ class TableEntry:
     input_shapes: tuple[tuple[int, ...], ...]
     output_shape: tuple[int, ...]
     passes: int
+    measure: Measure = "isolated"
+    isolated: LatencyStatistics | None = None
+    between_builds_ms: float | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -77,7 +94,7 @@ class TableEntry:
     @property
     def aggregate(self) -> bool:
         """Tell whether the backend gave aggregates only, in any pass."""
-        return self.hot.p5_ms is None
+        return (self.hot if self.isolated is None else self.isolated).p5_ms is None
 
 
 @dataclass(frozen=True)
@@ -116,17 +133,27 @@ def entry_of(path: Path, key: str, facts: dict[str, Any], results: Sequence[Pass
     if not all(result.hot_ms for result in results):
         raise FileFormatError(f"{path} is damaged: a pass of {facts['text']} has no samples")
     cold = [result.cold_ms for result in results if result.cold_ms]
+    origin = f"{path}, {facts['text']}"
+    measure, isolated = measure_of(results, origin), summarise_isolated(results)
+    hot, values = isolated, [float(np.median(result.hot_ms)) for result in results]
+    if measure == "marginal":
+        samples = [found for result in results if (found := marginal_samples(result, origin)) is not None]
+        hot, values = summarise_marginal(results, samples), [item.median_ms for item in samples]
+    builds = by_build(results, values) if any(build_of(result) for result in results) else []
     return TableEntry(
         key=key,
         kind=facts["kind"],
         text=facts["text"],
-        hot=summarise_results(results),
+        hot=hot,
         cold=summarise(cold) if cold else None,
         macs=facts["macs"],
         weight_bytes=facts["weight_bytes"],
         input_shapes=tuple(tuple(shape) for shape in facts["input_shapes"]),
         output_shape=tuple(facts["output_shape"]),
         passes=len(results),
+        measure=measure,
+        isolated=isolated if measure == "marginal" else None,
+        between_builds_ms=between_builds_sd_ms(builds),
     )
 
 

@@ -54,6 +54,11 @@ class TableHeader(_Model):
     affinity: Text | None
     created_by: Text
 
+    @property
+    def replay(self) -> bool:
+        """Tell whether recorded logs were played instead of a device measured: then no time in it is a measurement."""
+        return self.flags.get("replay") is True
+
     @classmethod
     def of(cls, backend: Backend) -> TableHeader:
         """Return the header of a table that this backend's measurements belong to."""

@@ -17,7 +17,8 @@ from typing import Any, Literal, get_args
 
 from dfmobile.errors import FileFormatError, InputError
 
-Clock = Literal["thread-cpu", "wall"]
+Clock = Literal["thread-cpu", "wall", "gpu-events"]
+Measure = Literal["isolated", "marginal"]  # a block alone, or what it adds to a network
 MAX_SAMPLES = 100_000
 MAX_SAMPLE_MS = 3_600_000.0
 MAX_EVICTION_BYTES = 512 * 2**20
@@ -115,7 +116,8 @@ class PassResult:
         hot_ms: back-to-back runs, in order; empty where the pass was stopped (``Protocol.stop_above_ms``). From a
             backend that gives aggregates only (``aggregate``): one value, the median of the runs or else their mean.
         cold_ms: runs with evicted caches, in order.
-        clock: ``thread-cpu`` (one thread: preemption does not count) or ``wall``.
+        clock: ``thread-cpu`` (one thread: preemption does not count), ``wall``, or ``gpu-events`` (the GPU's own time
+            from the first kernel to the last).
         warm_up_ms: the warm-up's runs: the first ones only, where it had more than 32.
         warm_up_runs: how many there were.
         steady: the warm-up ended steady, not by its time limit.

@@ -39,20 +39,23 @@ def cheap_weights(graph: Graph) -> Weights:
     return weights
 
 
-def timing_model(graph: Graph, model_format: str, precision: str = "fp32") -> bytes:
+def timing_model(graph: Graph, model_format: str, precision: str = "fp32", opset: int | None = None) -> bytes:
     """Return a deployed graph with cheap weights as the content of a model file: for timing, not for its results.
 
     Args:
         graph: deployed form.
         model_format: of the file.
         precision: of the file (``Backend.file_precision``); int8 is calibrated on the random inputs of a timing.
+        opset: of an .onnx file; None: the default.
 
     Raises:
         InputError: if dfmobile cannot write that format, or not in that precision.
         MissingExtraError: if what the format needs is not installed.
     """
     calibration = [random_inputs([shape for _, shape in graph.inputs])] if precision == "int8" else ()
-    return model_bytes(graph, cheap_weights(graph), model_format, precision=precision, calibration=calibration)
+    return model_bytes(
+        graph, cheap_weights(graph), model_format, opset=opset, precision=precision, calibration=calibration
+    )
 
 
 class Deployable(Protocol):
@@ -96,12 +99,19 @@ class ModelFolder:
         model_format: the backend's.
         precision: of the files, the backend's ``file_precision``.
         max_bytes: how much to keep.
+        opset: of .onnx files; None: the default.
     """
 
     def __init__(
-        self, folder: Path, model_format: str, precision: str = "fp32", max_bytes: int = MAX_KEPT_BYTES
+        self,
+        folder: Path,
+        model_format: str,
+        precision: str = "fp32",
+        max_bytes: int = MAX_KEPT_BYTES,
+        opset: int | None = None,
     ) -> None:
         self._folder = folder
+        self._opset = opset
         self._format = model_format
         self._precision = precision
         self._max_bytes = max_bytes
@@ -145,7 +155,7 @@ class ModelFolder:
         known = self._models.get(block.key)
         if known is not None and known.path.exists():
             return known
-        content = timing_model(block.graph, self._format, self._precision)
+        content = timing_model(block.graph, self._format, self._precision, self._opset)
         path = self._folder / f"{block.digest}.{self._format}"
         try:
             path.write_bytes(content)  # no fsync: nobody needs it after a power cut

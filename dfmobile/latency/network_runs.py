@@ -146,7 +146,10 @@ def measure_networks(
         least = protocol.passes
         most = max(least, max_passes or 2 * least) if half_width is not None else least
         with ModelFolder(
-            path.with_name(f".{path.name}.networks"), backend.model_format, backend.file_precision
+            path.with_name(f".{path.name}.networks"),
+            backend.model_format,
+            backend.file_precision,
+            opset=backend.file_options.opset,
         ) as models:
             run.models = models
             done = sum(len(item.passes) for item in found)
@@ -242,7 +245,7 @@ class _Run:
                 position = queue.popleft()
                 model = self.models.model(NetworkModel(todo[position][0]))
                 under_way[f"network-{position}"] = (position, model.sha256)
-                yield MeasureJob(f"network-{position}", model.path, self._protocol)
+                yield MeasureJob(f"network-{position}", model.path, self._protocol, repetition=round_index)
             if self._anchors:
                 yield self._anchor_job()
 

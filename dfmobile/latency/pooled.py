@@ -41,7 +41,7 @@ class Precision:
 
 def pooled_precision(entries: Sequence[TableEntry]) -> dict[str, Precision]:
     """Return the precision of each block by key; without those of a single pass where nothing is known of others."""
-    own = {entry.key: (_relative_variance(entry), entry.passes - 1) for entry in entries if entry.passes > 1}
+    own = {entry.key: (_relative_variance(entry), entry.hot.passes - 1) for entry in entries if entry.hot.passes > 1}
     prior = common_variance([item for item in own.values() if item[1] > 0])
     found = {}
     for entry in entries:
@@ -54,7 +54,8 @@ def pooled_precision(entries: Sequence[TableEntry]) -> dict[str, Precision]:
             total = float(freedom)
         else:
             continue
-        error_ms = entry.hot_ms * median_factor(entry.passes) * math.sqrt(variance / entry.passes)
+        passes = entry.hot.passes
+        error_ms = entry.hot_ms * median_factor(passes) * math.sqrt(variance / passes)
         found[entry.key] = Precision(error_ms, total, t_quantile_975(max(1.0, total)) * error_ms)
     return found
 
@@ -78,7 +79,7 @@ def common_variance(samples: Sequence[tuple[float, int]]) -> tuple[float, float]
 
 def _relative_variance(entry: TableEntry) -> float:
     error_ms = entry.hot.standard_error_ms or 0.0
-    sd_ms = error_ms * math.sqrt(entry.passes) / median_factor(entry.passes)
+    sd_ms = error_ms * math.sqrt(entry.hot.passes) / median_factor(entry.hot.passes)
     return max(LEAST_RELATIVE_SD, sd_ms / entry.hot_ms) ** 2
 
 

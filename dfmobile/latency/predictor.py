@@ -15,7 +15,9 @@ import numpy.typing as npt
 from dfmobile import registry
 from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.architecture.spaces import SearchSpace, open_space
-from dfmobile.errors import InputError, MissingBlocksError
+from dfmobile.architecture.spaces.chains import ChainSpace
+from dfmobile.architecture.spaces.stage_tables import StageTables
+from dfmobile.errors import FileFormatError, InputError, MissingBlocksError
 from dfmobile.latency import model_rules  # noqa: F401  (registers its rules)
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.calibration import stored_calibrations
@@ -44,6 +46,19 @@ def available_rules(table: LatencyTable) -> list[str]:
         FileFormatError: if the table is damaged.
     """
     return list(dict.fromkeys((*default_rules(table), *(["cache-aware"] if stored_working_set(table) else []), "sum")))
+
+
+def refuse_replay(table: LatencyTable) -> None:
+    """Refuse a table of played logs where measurements are needed.
+
+    Raises:
+        InputError: if it is one.
+    """
+    if table.header.replay:
+        raise InputError(
+            f"{table.path} is a replay, not a measurement: recorded logs were played instead of a device measured",
+            hint="build a table with the device's own trtexec: dfmobile lut build --device … --backend tensorrt",
+        )
 
 
 class BlockPrediction(NamedTuple):
@@ -139,13 +154,16 @@ class Predictor:
     Args:
         table: block-granular.
         rule: name of a registered rule; None for the default.
+        allow_replay: predict from a table of played logs too; whoever does says that it is no measurement.
 
     Raises:
-        InputError: if there is no such rule, the table lacks what it needs, or the table is layer-granular.
+        InputError: if there is no such rule, the table lacks what it needs, is layer-granular, or a replay.
         FileFormatError: if the table is damaged.
     """
 
-    def __init__(self, table: LatencyTable, rule: str | None = None) -> None:
+    def __init__(self, table: LatencyTable, rule: str | None = None, *, allow_replay: bool = False) -> None:
+        if not allow_replay:
+            refuse_replay(table)
         if table.header.granularity != "block":
             raise InputError(
                 f"{table.path} is a table of {table.header.granularity}s; networks are predicted from tables of blocks"
@@ -153,6 +171,10 @@ class Predictor:
         self._path, self._header = table.path, table.header
         self._given = rule
         entries = table.entries()
+        if len({entry.measure for entry in entries}) > 1:
+            raise FileFormatError(
+                f"{table.path} mixes costs of blocks alone with costs inside a network", hint="build the table again"
+            )
         self._keys = frozenset(entry.key for entry in entries)
         self._skipped = {item.key: item for item in table.skipped() if item.key not in self._keys}
         self._spaces = list(dict.fromkeys(build.space for build in table.builds() if build.space))
@@ -253,6 +275,42 @@ class Predictor:
         latency_ms[sums[:, size] > 0] = math.inf
         return latency_ms
 
+    def is_additive(self, space: SearchSpace, width: int, height: int) -> bool:
+        """Tell whether the rule that predicts a space is a sum over blocks, so that ``stage_latencies`` can be used.
+
+        Raises:
+            InputError: if the rule that was asked for cannot predict this space.
+        """
+        return self._choose(space.key_index(width, height), partial=True).rule.additive
+
+    def stage_latencies(
+        self, space: ChainSpace, width: int, height: int, *, skipped: Literal["error", "infinite"] = "error"
+    ) -> StageTables:
+        """Predict all architectures of a space at once, as tables by stage whose entries add up to each latency.
+
+        Args:
+            space: search space.
+            width: of the input image, pixels.
+            height: of the input image, pixels.
+            skipped: as ``predict_rows``.
+
+        Returns:
+            ms; as ``predict_rows`` but for rounding, since it adds up in another order.
+
+        Raises:
+            MissingBlocksError: as ``predict_rows``.
+            InputError: if the rule is not a sum over blocks, or cannot predict this space.
+        """
+        opened, absent = self._for_space(space, width, height, skipped)
+        if not opened.rule.additive:
+            raise InputError(
+                f"rule {opened.rule.name!r} is not a sum over blocks: it has no latencies by stage", hint="--rule sum"
+            )
+        features = {key: (values[0], 0.0) for key, values in opened.features.items()}
+        features.update(dict.fromkeys(absent, (0.0, 1.0)))
+        latency_ms, skips = space.stage_tables(width, height, features)
+        return latency_ms.without(skips) if absent else latency_ms
+
     def interval_rows(
         self,
         space: SearchSpace,
@@ -338,9 +396,11 @@ class Predictor:
         allowed = self._skipped if skipped == "infinite" else {}
         missing = [block for block in blocks if block.key not in self._keys and block.key not in allowed]
         if missing:
-            known = space.name in registry.names("dfmobile.spaces")
-            depth = space.max_depth if known and space.max_depth != open_space(space.name).max_depth else None
-            target = f"--space {space.name} --input {width}x{height}"
+            own = space.max_depth if space.document is None else space.document["max_depth"]
+            if space.name in registry.names("dfmobile.spaces"):
+                own = open_space(space.name).max_depth
+            depth = None if space.max_depth == own else space.max_depth
+            target = f"--space {space.source} --input {width}x{height}"
             command = build_command(self._header, self._path, target, max_depth=depth)
             raise self._missing(missing, width, height, command)
         keys = [block.key for block in blocks]

@@ -7,6 +7,7 @@ more than a sum (bytes of weights against the cache, fitted coefficients) still 
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -45,6 +46,8 @@ class PredictionRule(ABC):
     """
 
     name: ClassVar[str]
+    additive: ClassVar[bool] = False
+    """Whether ``combine`` returns the first feature's sums as they are: a latency is then a sum over blocks."""
 
     def __init__(self, table: LatencyTable, entries: Sequence[TableEntry]) -> None:
         del table
@@ -178,6 +181,7 @@ class SumRule(PredictionRule):
     """
 
     name = "sum"
+    additive = True
 
     @property
     def basis(self) -> str:
@@ -209,6 +213,27 @@ class SumRule(PredictionRule):
             half_ms = _half_width(known)
             found[number] = np.nan if half_ms is None else half_ms
         return found
+
+
+@register_rule
+class IsolatedSumRule(SumRule):
+    """The sum of what blocks take as engines of their own, where a table has both: what borders of engines cost."""
+
+    name = "sum-isolated"
+
+    def __init__(self, table: LatencyTable, entries: Sequence[TableEntry]) -> None:
+        super().__init__(table, entries)
+        if any(entry.isolated is None for entry in entries):
+            raise InputError(
+                f"{table.path} has no costs of blocks alone beside those inside a network",
+                hint="leave --rule out: its sum is of blocks alone",
+            )
+        self.entries = [dataclasses.replace(entry, hot=entry.isolated) for entry in entries if entry.isolated]
+
+    @property
+    def basis(self) -> str:
+        """See base class."""
+        return "sum of blocks as engines of their own, with what their borders cost; interval: measurement error only"
 
 
 def _half_width(counts: Sequence[tuple[TableEntry, int]]) -> float | None:

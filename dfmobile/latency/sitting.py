@@ -14,7 +14,8 @@ import numpy as np
 from dfmobile.architecture import PlacedBlock
 from dfmobile.errors import BackendError
 from dfmobile.latency.adaptive import Adaptive, Reached
-from dfmobile.latency.backends.base import Backend, MeasureJob
+from dfmobile.latency.backends.base import Backend, JobContext, MeasureJob
+from dfmobile.latency.context import ContextGraph, prefix_of, with_prefix
 from dfmobile.latency.guards import Guards
 from dfmobile.latency.header import Build
 from dfmobile.latency.measurement import PassResult, Protocol
@@ -108,6 +109,7 @@ class Sitting:
         self._total = len(order)
         self._left = Counter(block.key for block, _ in self._queue)
         self._in_flight: dict[str, _Pending] = {}
+        self._contexts: dict[str, list[ContextGraph]] = {}
         self._seed, self._turn = seed, 0
         self._seconds: dict[str, float] = {}
         self.passes, self.unsteady, self.unchecked = 0, 0, 0
@@ -197,10 +199,31 @@ class Sitting:
                 protocol = dataclasses.replace(protocol, cold_runs=0)
             identifier = f"{block.digest}-{number}"
             self._in_flight[identifier] = _Pending(block, number, self._models.model(block), limited)
-            yield MeasureJob(identifier, self._in_flight[identifier].model.path, protocol)
+            path = self._in_flight[identifier].model.path
+            yield MeasureJob(identifier, path, protocol, repetition=number, context=self._context(block))
         anchor = self.guards.last_anchor()
         if anchor is not None:
             yield self._anchor_job(*anchor)
+
+    def _context_graphs(self, block: PlacedBlock) -> list[ContextGraph]:
+        """Return what a block is timed with besides itself: behind its prefix, and the prefix; empty for none."""
+        if self._backend.block_measure == "isolated":
+            return []
+        if block.key not in self._contexts:
+            prefix = prefix_of(block)
+            self._contexts[block.key] = [] if prefix is None else [with_prefix(block), prefix]
+        return self._contexts[block.key]
+
+    def _context(self, block: PlacedBlock) -> JobContext | None:
+        if self._backend.block_measure == "isolated":
+            return None
+        paths = [self._models.model(graph).path for graph in self._context_graphs(block)]
+        return JobContext(*paths) if paths else JobContext(self._models.model(block).path, None)
+
+    def _release(self, block: PlacedBlock, *, last: bool) -> None:
+        self._models.release(block, last=last)
+        for graph in self._context_graphs(block)[:1]:  # the prefix is other blocks' too
+            self._models.release(graph, last=last)
 
     def _anchor_job(self, identifier: str, block: PlacedBlock) -> MeasureJob:
         protocol = dataclasses.replace(ANCHOR_PROTOCOL, threads=self._protocol.threads)
@@ -231,7 +254,7 @@ class Sitting:
                 session=session,
                 sha256=model_sha256,
             )
-            self._models.release(block, last=True)
+            self._release(block, last=True)
         else:
             if key not in self._checked:  # before anything of it is recorded
                 self.unchecked += not check_outputs(block, job.model.path, self._backend)
@@ -239,4 +262,4 @@ class Sitting:
             self._table.record_pass(block, job.pass_index, result, session=session, model_sha256=model_sha256)
             self._recorded.add(key)
             self._left[key] -= 1
-            self._models.release(block, last=self._left[key] == 0 and self.adaptive is None)
+            self._release(block, last=self._left[key] == 0 and self.adaptive is None)

@@ -41,7 +41,7 @@ class LatencyStatistics:
         mad_ms: median absolute deviation of all samples from their median; None likewise.
         n: number of samples; 0 where a backend gave aggregates only.
         runs: number of timed runs, also of those whose samples did not come back.
-        passes: number of passes.
+        passes: number of passes; where several are of one build of an engine, the number of builds.
         standard_error_ms: of ``median_ms``, from the spread between passes; None for a single pass.
         half_width_ms: half of the 95 % interval of ``median_ms``; None for a single pass.
         quiet_ms: undisturbed latency (see ``quiet_latency``).

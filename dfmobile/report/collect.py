@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dfmobile.architecture import Architecture, build
 from dfmobile.errors import MissingBlocksError
@@ -37,8 +36,9 @@ from dfmobile.report.data import (
     Winner,
 )
 from dfmobile.report.scales import choose_kind
-from dfmobile.search.campaign import PREDICTIONS_NAME, load_campaign
+from dfmobile.search.campaign import load_campaign
 from dfmobile.search.engine import Campaign
+from dfmobile.search.factored import MAX_BITS, FactoredPruner
 from dfmobile.search.pruning import EnumeratedPruner
 from dfmobile.search.store import EvaluationRecord
 
@@ -83,7 +83,7 @@ def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: La
     )
     profile = read_profile(folder, table)
     device = device_line(profile, table, meta.get("table") or {})
-    predicted_ms = _candidate_latencies(folder, campaign)
+    pruner = campaign.state.pruner
     verb = "trained" if trained else "evaluated without training"
     space = campaign.space
     return ReportData(
@@ -109,8 +109,8 @@ def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: La
         alive=result.alive,
         in_flight=len(draws) - len(known),
         not_measured_reason=_not_measured_reason(winners, remeasured),
-        strip=_strip(campaign, predicted_ms, draws),
-        worst_ms=float(predicted_ms[-1]) if len(predicted_ms) else None,
+        strip=_strip(campaign, draws),
+        worst_ms=pruner.latency_span()[1] if isinstance(pruner, (EnumeratedPruner, FactoredPruner)) else None,
         blocks=() if table is None else table_blocks(table, space, width, height),
         device_facts=device_facts(profile),
         conditions=table_conditions(table) if table is not None else device_conditions(profile),
@@ -191,34 +191,20 @@ def _interval(
     return prediction.interval_ms if same else None
 
 
-def _candidate_latencies(folder: Path, campaign: Campaign) -> npt.NDArray[np.float64]:
-    """Return the predicted latencies within the campaign's range, ascending; ``load_campaign`` has checked the file."""
-    low, high = campaign.settings.latency_range
-    values: npt.NDArray[np.float64] = np.load(folder / PREDICTIONS_NAME, allow_pickle=False)
-    inside = (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
-    return np.sort(values[inside & np.isfinite(values)])
-
-
-def _strip(
-    campaign: Campaign, predicted_ms: npt.NDArray[np.float64], draws: Sequence[EvaluationRecord]
-) -> LatencyStrip | None:
-    """Count the pruned and the alive by latency; None where the pruner cannot tell them apart."""
+def _strip(campaign: Campaign, draws: Sequence[EvaluationRecord]) -> LatencyStrip | None:
+    """Count the pruned and the alive by latency; None where that would walk over too large a space."""
     pruner = campaign.state.pruner
-    if not isinstance(pruner, EnumeratedPruner) or not len(predicted_ms):
+    if not isinstance(pruner, (EnumeratedPruner, FactoredPruner)) or pruner.total > MAX_BITS:
         return None
-    low, high = float(predicted_ms[0]), float(predicted_ms[-1])
+    low, high = pruner.latency_span()
     kind = choose_kind(low, high)
     if high <= low:
         low, high = low * 0.95, high * 1.05
     edges = np.geomspace(low, high, STRIP_BINS + 1) if kind == "log" else np.linspace(low, high, STRIP_BINS + 1)
     edges[0], edges[-1] = low, high  # rounding must not push the ends out
-
-    def counts(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        return np.histogram(values, bins=edges)[0].astype(np.int64)
-
-    pruned = counts(pruner.pruned_points(limit=pruner.total)[:, 0])
-    drawn = counts(np.array([record.predicted_ms for record in draws], dtype=np.float64))
-    alive = counts(predicted_ms) - pruned - drawn
+    candidates, alive = pruner.latency_histogram(edges)
+    drawn = np.histogram(np.array([record.predicted_ms for record in draws], dtype=np.float64), bins=edges)[0]
+    pruned = candidates - alive - drawn
     return LatencyStrip(kind, tuple(edges.tolist()), tuple(pruned.tolist()), tuple(alive.tolist()))
 
 
@@ -290,6 +276,11 @@ def _notes(meta: Mapping[str, Any], known: Sequence[EvaluationRecord], table: La
         notes.append(
             f"{scaled} of {len(known)} accuracies are of a scaled-down network that stands for the architecture, not "
             "of the network whose latency is given; model files of such winners have random weights."
+        )
+    coverage = meta["identity"]["evaluator"]["description"].get("coverage")
+    if coverage:
+        notes.append(
+            f"Accuracies were looked up, nothing was trained in this run: {coverage}. Model files have random weights."
         )
     if table is None:
         notes.append("The latency table was not found, so its heat maps and the predictions’ intervals are left out.")

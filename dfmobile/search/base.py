@@ -9,11 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from dfmobile.architecture.spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from dfmobile.search.latencies import Latencies
 
 
 @dataclass(frozen=True)
@@ -139,18 +142,18 @@ class Mode(ABC):
     def pruner(
         self,
         space: SearchSpace,
-        predicted_ms: npt.NDArray[np.float64],
+        latencies: Latencies,
         latency_range: tuple[float | None, float | None],
     ) -> Pruner:
         """Make the pruner.
 
         Args:
             space: the search space.
-            predicted_ms: latency of each architecture by the table, in the order of ``space.rows()``.
+            latencies: of all its architectures by the table; ``latencies.open_pruner`` makes a pruner of them.
             latency_range: lowest and highest predicted latency of a candidate, ends included; None: open.
 
         Raises:
-            InputError: if no architecture is within the range.
+            InputError: if no architecture is within the range, or the space is too large.
         """
 
     @abstractmethod

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from dfmobile import __version__
-from dfmobile.accuracy.job import DESCRIBE
-from dfmobile.architecture.spaces import SearchSpace, open_space
-from dfmobile.errors import FileFormatError, InputError
+from dfmobile.accuracy.job import DESCRIBE, ENCODINGS
+from dfmobile.architecture import Architecture
+from dfmobile.architecture.spaces import SearchSpace
+from dfmobile.architecture.spaces.base import reopen_space
+from dfmobile.architecture.spaces.chains import ChainSpace
+from dfmobile.architecture.spaces.stage_tables import StageTables
+from dfmobile.errors import InputError
 from dfmobile.execution.base import Executor
-from dfmobile.files import FileLock, atomic_path, storage_error
+from dfmobile.files import FileLock, storage_error
 from dfmobile.search.engine import Campaign, CampaignProgress, CampaignResult, Report, training_folder
+from dfmobile.search.latencies import MAX_ENUMERATED, Latencies, refuse_unlisted
 from dfmobile.search.modes import open_mode
-from dfmobile.search.settings import CampaignSettings, as_json, differences, fingerprint
+from dfmobile.search.settings import CampaignSettings, as_json, differences
 from dfmobile.search.store import CampaignStore, utc_now
 
 __all__ = [
@@ -31,7 +36,7 @@ __all__ = [
 ]
 
 STORE_NAME = "campaign.sqlite"
-PREDICTIONS_NAME = "predicted_ms.npy"
+_CHUNK = 1 << 20  # rows that are predicted at once
 
 
 class RowPredictor(Protocol):
@@ -64,13 +69,82 @@ class RowPredictor(Protocol):
         """
 
 
-def _predict(predictor: RowPredictor, space: SearchSpace, settings: CampaignSettings) -> npt.NDArray[np.float64]:
-    """Predict every architecture; those that are surely above the latency range may have blocks that were skipped."""
+@runtime_checkable
+class StagePredictor(Protocol):
+    """What the search needs besides for spaces too large to store a latency for each architecture."""
+
+    def is_additive(self, space: SearchSpace, width: int, height: int) -> bool:
+        """Tell whether a latency is a sum over blocks."""
+
+    def stage_latencies(
+        self, space: ChainSpace, width: int, height: int, *, skipped: Literal["error", "infinite"] = "error"
+    ) -> StageTables:
+        """Return all latencies (ms) as tables by stage; arguments and errors are those of ``predict_rows``."""
+
+    def rule_for(self, space: SearchSpace, width: int, height: int) -> str:
+        """Return the name of the rule that predicts a space."""
+
+
+def predict_space(predictor: RowPredictor, space: SearchSpace, settings: CampaignSettings) -> Latencies:
+    """Predict every architecture; those that are surely above the latency range may have blocks that were skipped.
+
+    Args:
+        predictor: by a table.
+        space: up to ``MAX_ENUMERATED`` architectures are predicted one by one; more, where latencies are sums over
+            blocks, by stage.
+        settings: input size and latency range.
+
+    Raises:
+        MissingBlocksError: if the table lacks blocks of the space.
+        InputError: if the space is too large to be predicted one by one, and has to be.
+    """
     width, height = settings.input_size or space.default_input
     high = settings.latency_range[1]
     surely_above = high is not None and high <= predictor.skipped_above_ms
     skipped: Literal["error", "infinite"] = "infinite" if surely_above else "error"
-    return np.asarray(predictor.predict_rows(space, space.rows(), width, height, skipped=skipped), dtype=np.float64)
+    if space.count() > MAX_ENUMERATED and isinstance(predictor, StagePredictor):
+        if isinstance(space, ChainSpace) and predictor.is_additive(space, width, height):
+            return Latencies(stages=predictor.stage_latencies(space, width, height, skipped=skipped))
+        refuse_unlisted(space, predictor.rule_for(space, width, height))
+    rows = space.rows()
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = predictor.predict_rows(space, rows[part], width, height, skipped=skipped)
+    return Latencies(rows_ms=found)
+
+
+def _only_evaluable(
+    predicted_ms: npt.NDArray[np.float64], space: SearchSpace, known: list[str], evaluator: str
+) -> npt.NDArray[np.float64]:
+    """Make what the evaluator cannot evaluate no candidate: infinitely slow.
+
+    Args:
+        predicted_ms: of each row of the space, float64 [N].
+        space: the search space.
+        known: the evaluator's architectures.
+        evaluator: its name, for the message.
+
+    Raises:
+        InputError: if it has none of the space.
+    """
+    rows = space.rows()
+    index = {row.tobytes(): number for number, row in enumerate(rows)}
+    chosen = []
+    for text in known:
+        architecture = Architecture.parse(text)
+        if architecture in space:
+            number = index.get(space.row(architecture).astype(rows.dtype).tobytes())
+            if number is not None:
+                chosen.append(number)
+    if not chosen:
+        raise InputError(
+            f"evaluator {evaluator!r} knows {len(known)} architectures, none of them in space {space.name!r}",
+            hint=f"they are like {known[0]}" if known else "choose another evaluator",
+        )
+    only = np.full_like(predicted_ms, np.inf)
+    only[chosen] = predicted_ms[chosen]
+    return only
 
 
 def run_campaign(
@@ -99,8 +173,9 @@ def run_campaign(
         table: what to record about the latency table (path, device, backend, …); JSON-able.
 
     Raises:
-        InputError: if no architecture is within the latency range, the mode is unknown, or the folder has a campaign
-            of other settings, space, table or evaluator (the message says what differs).
+        InputError: if no architecture is within the latency range, the evaluator can evaluate none of the space, the
+            mode is unknown, or the folder has a campaign of other settings, space, table or evaluator (the message
+            says what differs).
         LockedError: if another process searches in this folder.
         MissingBlocksError: if the table lacks blocks of the space.
         EvaluationError: if an evaluation fails.
@@ -112,9 +187,14 @@ def run_campaign(
     options = as_json(dict(evaluator_options), f"options of evaluator {evaluator_name!r}")
     width, height = settings.input_size or space.default_input
     # All that can be refused is found out before the folder is touched: a refused search leaves nothing behind.
-    described = executor.submit(DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
-    predicted_ms = _predict(predictor, space, settings)
-    pruner = mode.pruner(space, predicted_ms, settings.latency_range)
+    asked = {"evaluator": evaluator_name, "options": options}
+    described = executor.submit(DESCRIBE, asked).result()
+    known = executor.submit(ENCODINGS, asked).result()["encodings"]
+    latencies = predict_space(predictor, space, settings)
+    if known is not None:
+        only = _only_evaluable(latencies.by_row(space), space, known, evaluator_name)
+        latencies = Latencies(rows_ms=only)
+    pruner = mode.pruner(space, latencies, settings.latency_range)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,9 +202,15 @@ def run_campaign(
     with FileLock(folder / STORE_NAME, "searching in"), CampaignStore(folder / STORE_NAME, create=True) as store:
         identity = as_json(
             {
-                "space": {"name": space.name, "max_depth": space.max_depth, "architectures": len(predicted_ms)},
+                "space": {
+                    "name": space.name,
+                    "max_depth": space.max_depth,
+                    "architectures": latencies.count,
+                    # So that a campaign can be looked at without the file that its space was read from.
+                    **({} if space.document is None else {"document": space.document}),
+                },
                 "input": [width, height],
-                "predictions": {"sha256": fingerprint(predicted_ms)},
+                "predictions": {"sha256": latencies.sha256()},
                 "evaluator": {"name": evaluator_name, "options": options, "description": described["description"]},
                 "mode": {"name": mode.name, "options": mode.options()},
                 "latency_range_ms": list(settings.latency_range),
@@ -133,12 +219,13 @@ def run_campaign(
             },
             "the campaign's settings",
         )
+        if known is not None:
+            identity["evaluable"] = int(np.isfinite(latencies.by_row(space)).sum())
         stored = store.meta()
         if "identity" in stored:
             _check_same(folder, store, stored, identity, settings)
         else:
-            with atomic_path(folder / PREDICTIONS_NAME) as temporary, temporary.open("wb") as stream:
-                np.save(stream, predicted_ms, allow_pickle=False)
+            latencies.save(folder)
             store.set_meta(
                 identity=identity,
                 budget=settings.budget,
@@ -195,15 +282,10 @@ def _replay(folder: Path, store: CampaignStore, space: SearchSpace | None) -> Ca
     if "identity" not in stored:
         raise InputError(f"the campaign in {folder} has not begun yet", hint="run dfmobile search … again")
     identity = stored["identity"]
-    path = folder / PREDICTIONS_NAME
-    try:
-        predicted_ms = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FileFormatError(f"{path} cannot be read: {error}", hint="search into a new folder") from error
-    if fingerprint(predicted_ms) != identity["predictions"]["sha256"]:
-        raise FileFormatError(f"{path} is not the file that the campaign wrote", hint="search into a new folder")
+    latencies = Latencies.load(folder, identity["predictions"]["sha256"])
     if space is None:
-        space = open_space(identity["space"]["name"], max_depth=identity["space"]["max_depth"])
+        known = identity["space"]
+        space = reopen_space(known["name"], known["max_depth"], known.get("document"))
     low, high = identity["latency_range_ms"]
     width, height = identity["input"]
     settings = CampaignSettings(
@@ -215,4 +297,4 @@ def _replay(folder: Path, store: CampaignStore, space: SearchSpace | None) -> Ca
         input_size=(width, height),
     )
     mode = open_mode(settings.mode)
-    return Campaign(folder, store, space, mode, mode.pruner(space, predicted_ms, (low, high)), settings)
+    return Campaign(folder, store, space, mode, mode.pruner(space, latencies, (low, high)), settings)

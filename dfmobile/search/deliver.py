@@ -55,7 +55,8 @@ def weights_of(folder: Path, record: EvaluationRecord, network: Network) -> tupl
     if trained is not None and trained != record.encoding:
         reason = f"accuracy is of a scaled proxy: {trained}"
     else:
-        reason = str(record.details.get("label", "the evaluator gives no trained weights"))
+        label = record.details.get("label", "the evaluator gives no trained weights")
+        reason = str(record.details.get("no_weights", label))
     return initialise(network.graph), f"random ({reason})"
 
 
@@ -65,7 +66,12 @@ def file_key(model_format: str, precision: str) -> str:
 
 
 def deliver(
-    folder: Path, record: EvaluationRecord, width: int, height: int, measured: tuple[str, str] | None = None
+    folder: Path,
+    record: EvaluationRecord,
+    width: int,
+    height: int,
+    measured: tuple[str, str] | None = None,
+    opset: int | None = None,
 ) -> Delivered:
     """Write ``RUN/models/<digest>.tflite`` and ``.onnx``; each is run and compared with the reference first.
 
@@ -80,6 +86,7 @@ def deliver(
         width: of the input image, pixels.
         height: of the input image, pixels.
         measured: format and precision of the file that is going to be measured, where it is known.
+        opset: of .onnx files, as what measures or runs them reads it; None: the default.
 
     Raises:
         InputError: if that is a format or precision that dfmobile cannot write.
@@ -114,6 +121,7 @@ def deliver(
                 weights,
                 folder / path,
                 format=format,
+                opset=opset if format == "onnx" else None,
                 precision=precision,
                 calibration=samples if precision == "int8" else (),
                 metadata=about,

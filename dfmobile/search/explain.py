@@ -50,7 +50,7 @@ def explain(campaign: Campaign, architecture: Architecture) -> Explanation:
         return Explanation(
             name,
             "outside the latency range",
-            f"its predicted latency is not within {ends}",
+            f"its predicted latency is not within {ends}{_evaluable_text(campaign)}",
             {"latency_range_ms": [low, high]},
         )
     facts: dict[str, Any] = {"predicted_ms": candidate.predicted_ms}
@@ -78,6 +78,11 @@ def explain(campaign: Campaign, architecture: Architecture) -> Explanation:
         f"{candidate.predicted_ms:.4f} ms predicted for this one"
     )
     return Explanation(name, "ruled out", text, {**facts, "larger": larger, "better": better})
+
+
+def _evaluable_text(campaign: Campaign) -> str:
+    count = campaign.store.meta()["identity"].get("evaluable")
+    return "" if count is None else f", or it is none of the {count} that the evaluator can evaluate"
 
 
 def _facts(campaign: Campaign, evaluated: Evaluated) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import InputError
-from dfmobile.search.base import Candidate, Mode, SearchState
-from dfmobile.search.pruning import EnumeratedPruner
+from dfmobile.search.base import Candidate, Mode, Pruner, SearchState
+from dfmobile.search.latencies import Latencies, open_pruner
 
 
 class PaperMode(Mode):
@@ -22,15 +21,15 @@ class PaperMode(Mode):
     def pruner(
         self,
         space: SearchSpace,
-        predicted_ms: npt.NDArray[np.float64],
+        latencies: Latencies,
         latency_range: tuple[float | None, float | None],
-    ) -> EnumeratedPruner:
-        """Enumerate the space.
+    ) -> Pruner:
+        """Choose the pruner by the size of the space.
 
         Raises:
-            InputError: if no architecture is within the range, or the space is too large to enumerate.
+            InputError: if no architecture is within the range, or the space is too large.
         """
-        return EnumeratedPruner(space, space.rows(), predicted_ms, latency_range)
+        return open_pruner(space, latencies, latency_range)
 
     def choose(self, state: SearchState, generator: np.random.Generator) -> Candidate:
         """Draw uniformly from the alive candidates."""

@@ -57,7 +57,7 @@ class EnumeratedPruner(Pruner):
             known = predicted_ms[finite]
             span = f"from {known.min():.4g} to {known.max():.4g} ms" if len(known) else "all infinite"
             raise InputError(
-                f"no architecture of {space.name} has a predicted latency in {_range_text(latency_range)}",
+                f"no architecture of {space.name} has a predicted latency in {range_text(latency_range)}",
                 hint=f"the space's predicted latencies are {span}; give another --latency LO:HI",
             )
         chosen = chosen[np.argsort(predicted_ms[chosen], kind="stable")]
@@ -183,6 +183,15 @@ class EnumeratedPruner(Pruner):
             bound[below] = np.minimum(bound[below], evaluated.accuracy)
         return np.column_stack([self._latencies[indices], bound])
 
+    def latency_span(self) -> tuple[float, float]:
+        """Return the lowest and the highest latency of a candidate, ms."""
+        return float(self._latencies[0]), float(self._latencies[-1])
+
+    def latency_histogram(self, edges: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return how many candidates, and how many alive ones, have a latency in each bin (as ``np.histogram``)."""
+        every, alive = (np.histogram(values, edges)[0] for values in (self._latencies, self._latencies[self._alive]))
+        return every.astype(np.int64), alive.astype(np.int64)
+
     def _precedes(self, smaller: Sequence[int], larger: Sequence[int]) -> bool:
         return all(order[a, b] for order, a, b in zip(self._orders, smaller, larger, strict=True))
 
@@ -221,6 +230,7 @@ class EnumeratedPruner(Pruner):
             self._alive_in_chunk[indices[0] // _CHUNK] -= len(indices)
 
 
-def _range_text(latency_range: tuple[float | None, float | None]) -> str:
+def range_text(latency_range: tuple[float | None, float | None]) -> str:
+    """Return a latency range for people."""
     low, high = latency_range
     return f"[{'-∞' if low is None else f'{low:g}'}, {'∞' if high is None else f'{high:g}'}] ms"

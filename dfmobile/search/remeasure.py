@@ -20,8 +20,8 @@ from dfmobile.errors import DeviceError, InputError
 from dfmobile.files import FileLock, atomic_write_json
 from dfmobile.latency.backends.base import Backend, MeasureJob
 from dfmobile.latency.header import TableHeader
+from dfmobile.latency.marginal import summarise_isolated
 from dfmobile.latency.measurement import PassResult, Protocol
-from dfmobile.latency.statistics import summarise_results
 from dfmobile.search.boundary import pareto_optimal
 from dfmobile.search.campaign import STORE_NAME
 from dfmobile.search.deliver import deliver, file_key
@@ -90,7 +90,8 @@ def remeasure(
         for number, item in enumerate(boundary, 1):
             tell(f"writing model files {number}/{len(boundary)}: {item.encoding}")
             kind = None if backend is None else (backend.model_format, backend.file_precision)
-            records.append(_record(folder, item, width, height, earlier.get(item.encoding), kind))
+            opset = None if backend is None else backend.file_options.opset
+            records.append(_record(folder, item, width, height, earlier.get(item.encoding), kind, opset))
         notes = sorted({f"{format}: {why}" for record in records for format, why in record["missing"].items()})
         reason = unreachable or "no device can be reached"
         if backend is not None:
@@ -119,8 +120,9 @@ def _record(
     height: int,
     earlier: Mapping[str, Any] | None,
     measured: tuple[str, str] | None,
+    opset: int | None,
 ) -> dict[str, Any]:
-    delivered = deliver(folder, item, width, height, measured)
+    delivered = deliver(folder, item, width, height, measured, opset)
     record: dict[str, Any] = {
         "encoding": item.encoding,
         "predicted_ms": item.predicted_ms,
@@ -160,6 +162,7 @@ def _measure(
             f"{jobs[index][0]}/{jobs[index][1]}",
             folder / records[jobs[index][0]]["files"][key]["path"],
             protocol,
+            repetition=jobs[index][1],
         )
         for index in order
     )
@@ -176,7 +179,7 @@ def _measure(
 
 
 def _fill(record: dict[str, Any], passes: Sequence[PassResult], header: dict[str, Any], protocol: Protocol) -> None:
-    found = summarise_results(passes)
+    found = summarise_isolated(passes)
     record["measured_ms"] = found.median_ms
     record["status"] = "re-measured"
     record["measurement"] = {

@@ -97,6 +97,14 @@ class EvaluatorContract:
             trained = Architecture.parse(evaluation.details["trained_encoding"])
             build(trained, trained.total_stride * 4, trained.total_stride * 4).graph.check_weights(weights)
 
+    def test_it_can_evaluate_what_it_lists(self, evaluator: Evaluator) -> None:
+        """Canonical texts, where it lists any."""
+        known = evaluator.encodings()
+        if known is not None:
+            assert Architecture.parse(self.encoding).text in known
+            assert all(Architecture.parse(text).text == text for text in sorted(known)[:100])
+            assert job.encodings({"evaluator": self.name, "options": self.options}) == {"encodings": sorted(known)}
+
     def test_the_same_request_gives_the_same_result(
         self, evaluator: Evaluator, request_: EvaluationRequest, tmp_path: Path
     ) -> None:

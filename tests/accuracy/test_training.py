@@ -72,6 +72,22 @@ def test_it_learns_and_keeps_its_curve(options: dict[str, Any], tmp_path: Path) 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [CURVE, RESULT, WEIGHTS]
 
 
+def test_leaving_validations_out_changes_nothing_else(options: dict[str, Any]) -> None:
+    from dfmobile.accuracy.trainer import Trainer, fixed_torch
+    from dfmobile.architecture import Architecture, build
+
+    evaluator = TrainingEvaluator(**options)
+    graph = build(Architecture.parse(MINI), 16, 16).graph
+    curves = []
+    for seldom in (False, True):
+        with fixed_torch(1, 0):
+            trainer = Trainer(graph, evaluator.data(), evaluator.options, 0)
+            curves.append([trainer.run_epoch(validate=epoch == 2 or not seldom) for epoch in range(3)])
+    assert ["validation_accuracy" in point for point in curves[1]] == [False, False, True]
+    for name in ("train_loss", "validation_loss", "validation_accuracy"):
+        assert curves[0][2][name] == curves[1][2][name]
+
+
 def test_the_record_says_what_was_trained(options: dict[str, Any], tmp_path: Path) -> None:
     evaluator = TrainingEvaluator(**options)
     details = evaluator.evaluate(request_for(tmp_path, "df/64/64,128/256")).details

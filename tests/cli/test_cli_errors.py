@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from dfmobile import errors
 from dfmobile.cli.common import say
 from dfmobile.cli.main import app
-from dfmobile.cli.quickstart import HEIGHT, SPACE, WIDTH
+from dfmobile.cli.quickstart import HEIGHT, TRAINED_SPACE, WIDTH
 
 MINI = "df,stem=8s1,classes=10,channels=1/8/8/8"
 
@@ -82,7 +82,9 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
 
 def test_a_missing_block_names_it_and_the_command_that_adds_it(table: Path) -> None:
     result = run("predict", "df,stem=8s1,classes=10,channels=1/8/8/8,16", "--lut", table)
-    refused(result, "lacks 2 blocks", "basic 8x4x4 -> 16x4x4", f"dfmobile lut build --space {SPACE}", str(table))
+    refused(
+        result, "lacks 2 blocks", "basic 8x4x4 -> 16x4x4", f"dfmobile lut build --space {TRAINED_SPACE}", str(table)
+    )
 
 
 def test_a_network_of_no_space_gets_a_command_of_its_own(table: Path) -> None:
@@ -107,7 +109,7 @@ def test_an_input_that_was_not_built_is_a_missing_block(table: Path) -> None:
 )
 def test_a_refused_search_leaves_no_folder(table: Path, tmp_path: Path, options: tuple[str, ...], word: str) -> None:
     run_folder = tmp_path / "run"
-    refused(run("search", "--space", SPACE, "--lut", table, *options, "-o", run_folder), word)
+    refused(run("search", "--space", TRAINED_SPACE, "--lut", table, *options, "-o", run_folder), word)
     assert not run_folder.exists()
 
 
@@ -156,7 +158,7 @@ def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch: pytest.
         raise errors.MissingExtraError(f"{purpose} needs {module}", hint=f"python -m pip install 'dfmobile[{extra}]'")
 
     monkeypatch.setattr(errors, "import_extra", missing)
-    result = run("quickstart", "-o", tmp_path / "run")
+    result = run("quickstart", "--train", "-o", tmp_path / "run")
     refused(result, "torch", "pip install 'dfmobile[train]'")
     assert not (tmp_path / "run").exists()
 

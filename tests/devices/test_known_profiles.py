@@ -7,28 +7,53 @@ from pathlib import Path
 
 import pytest
 
+from dfmobile.devices.jetson_facts import GPUS, input_rails
 from dfmobile.devices.probe import profile_from_files
 from dfmobile.devices.profile import DeviceProfile, OperatingSystem, known_profiles, match_profile, summary
 from dfmobile.devices.system_files import RecordedFiles
+from dfmobile.devices.tegrastats import parse_tegrastats_line
 
 PROFILES = known_profiles()
 
 
-def test_the_four_profiles_are_packaged() -> None:
-    assert {"snapdragon-845", "jetson-tx2", "jetson-orin-nano", "generic-x86-64"} <= set(PROFILES)
+JETSONS = ["jetson-tx2", "jetson-nano", "jetson-xavier-nx", "jetson-agx-orin", "jetson-orin-nano"]
+
+
+def test_the_profiles_that_are_packaged() -> None:
+    assert {"snapdragon-845", "generic-x86-64", *JETSONS} <= set(PROFILES)
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES.keys())
 def test_every_profile_says_where_it_is_from(profile: DeviceProfile) -> None:
-    stated = {name for name in ("clusters", "caches", "features", "thermal_zones", "gpu") if getattr(profile, name)}
+    stated = {
+        name for name in ("clusters", "caches", "features", "thermal_zones", "gpu", "jetson") if getattr(profile, name)
+    }
     assert stated <= set(profile.sources)
     assert summary(profile)
     assert not any(text.startswith("/") for text in profile.sources.values())
 
 
-@pytest.mark.parametrize("name", ["jetson-tx2", "jetson-orin-nano"])
+@pytest.mark.parametrize("name", JETSONS)
 def test_what_no_dump_confirms_says_so(name: str) -> None:
-    assert "not verified on hardware" in PROFILES[name].sources["clusters"].lower()
+    profile = PROFILES[name]
+    assert "not verified on hardware" in profile.sources["clusters"].lower()
+    assert "from data sheets" in profile.sources["clusters"].lower()
+    assert profile.jetson is not None
+    assert profile.jetson.input_rails == list(input_rails([rail.name for rail in profile.jetson.rails]))
+    assert profile.gpu is not None
+    assert (profile.gpu.name, profile.gpu.compute_capability) in GPUS.values()
+
+
+def test_the_rails_are_those_of_recorded_lines(reference: Path) -> None:
+    path = reference / "tensorrt" / "jetson_device_samples.txt"
+    if not path.is_file():
+        pytest.skip("the samples of Jetson tools are not here")
+    lines = path.read_text().splitlines()
+    for name, heading in (("jetson-tx2", "tegrastats TX2"), ("jetson-orin-nano", "tegrastats Orin Nano")):
+        place = next(number for number, line in enumerate(lines) if line.startswith(f"### {heading}"))
+        jetson = PROFILES[name].jetson
+        assert jetson is not None
+        assert {rail.name for rail in jetson.rails} <= set(parse_tegrastats_line(lines[place + 1]).rails)
 
 
 def test_names_that_match_belong_to_one_profile() -> None:

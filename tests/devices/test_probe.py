@@ -161,8 +161,10 @@ def test_orin_nano_is_known_and_its_larger_brother_is_not_taken_for_it() -> None
         "/proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\x00nvidia,p3767-0005\x00nvidia,tegra234\x00",
     }
     assert profile_from_files(RecordedFiles(files)).known_profile == "jetson-orin-nano"
-    files["/proc/device-tree/compatible"] = "nvidia,p3737-0000+p3701-0005\x00nvidia,p3701-0005\x00nvidia,tegra234\x00"
-    assert profile_from_files(RecordedFiles(files)).known_profile is None
+    for module, known in (("p3701-0005", "jetson-agx-orin"), ("p3701-0004", None), ("p3767-0000", None)):
+        names = f"nvidia,p3737-0000+{module}\x00nvidia,{module}\x00nvidia,tegra234\x00"
+        files["/proc/device-tree/compatible"] = names
+        assert profile_from_files(RecordedFiles(files)).known_profile == known
 
 
 def test_a_switched_off_core_belongs_with_those_of_its_policy(tmp_path: Path) -> None:

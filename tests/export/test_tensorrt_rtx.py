@@ -28,6 +28,7 @@ INSTALLED = importlib.util.find_spec("tensorrt_rtx") is not None
 SPACES = {
     "df": (224, 224),
     "df-bottleneck": (224, 224),
+    "df-cifar": (32, 32),
     "df-mini": (32, 32),
     "df-seg": (2048, 1024),
     "shuffle": (224, 224),

@@ -36,9 +36,9 @@ from dfmobile.latency.backends import benchmark_model as module
 from dfmobile.latency.backends.base import Backend, MeasureJob, ModelOutputs, open_backend
 from dfmobile.latency.backends.benchmark_model import BenchmarkModelBackend
 from dfmobile.latency.bench import bench_model
-from dfmobile.latency.benchmark_model_device import _host
 from dfmobile.latency.benchmark_model_options import longest_s, parse_options, protocol_flags
 from dfmobile.latency.benchmark_model_outputs import OutputRequest, agreement, split_log
+from dfmobile.latency.device_batches import host_mark as _host
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.inprocess import random_inputs
 from dfmobile.latency.measurement import PassResult, Protocol

@@ -13,6 +13,7 @@ from latency_helpers import KnownBackend, build_mini, mini_network, result_of
 
 from dfmobile.architecture import build, resolve
 from dfmobile.architecture.spaces import open_space
+from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.devices.device import open_device
 from dfmobile.errors import InputError, MissingBlocksError, PluginError
 from dfmobile.latency.build_command import build_command
@@ -50,6 +51,31 @@ def test_a_network_is_the_sum_of_its_blocks(path: Path, predictor: Predictor) ->
     assert prediction.latency_ms == pytest.approx(sum(block.latency_ms for block in prediction.blocks))
     assert [block.name for block in prediction.blocks] == [block.name for block in network.blocks]
     assert prediction.rule == "sum"
+
+
+def test_stage_latencies_add_up_to_the_rows(path: Path, predictor: Predictor) -> None:
+    assert isinstance(SPACE, ChainSpace)
+    assert predictor.is_additive(SPACE, 32, 32)
+    rows = SPACE.rows()
+    tables = predictor.stage_latencies(SPACE, 32, 32)
+    np.testing.assert_allclose(tables.values(rows), predictor.predict_rows(SPACE, rows, 32, 32), rtol=1e-12)
+
+
+def test_a_rule_that_is_no_sum_has_no_stage_latencies(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(SPACE, ChainSpace)
+    monkeypatch.setattr(type(predictor._opened[0].rule), "additive", False)
+    assert not predictor.is_additive(SPACE, 32, 32)
+    with pytest.raises(InputError, match="not a sum over blocks") as caught:
+        predictor.stage_latencies(SPACE, 32, 32)
+    assert caught.value.hint == "--rule sum"
+
+
+def test_only_the_sum_says_that_it_is_additive() -> None:
+    assert {name: open_rule(name).additive for name in ("sum", "cache-aware", "calibrated")} == {
+        "sum": True,
+        "cache-aware": False,
+        "calibrated": False,
+    }
 
 
 def test_rows_and_single_networks_agree(predictor: Predictor) -> None:
@@ -194,6 +220,9 @@ def test_skipped_blocks_are_missing_or_infinite_if_asked_never_zero(tmp_path: Pa
         predictor.predict_rows(SPACE, rows, 32, 32)
     found = predictor.predict_rows(SPACE, rows, 32, 32, skipped="infinite")
     expected = whole.predict_rows(SPACE, rows, 32, 32)
+    assert isinstance(SPACE, ChainSpace)
+    by_stage = predictor.stage_latencies(SPACE, 32, 32, skipped="infinite").values(rows)
+    np.testing.assert_allclose(by_stage, found, rtol=1e-12)
     for row, latency_ms, unlimited_ms in zip(rows, found, expected, strict=True):
         slow = any(block.key in skipped for block in build(SPACE.architecture(row), 32, 32).blocks)
         assert latency_ms == (math.inf if slow else pytest.approx(unlimited_ms))

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from search_helpers import HereExecutor, MacsPredictor, evaluate, toy_accuracy
 
-from dfmobile.architecture.spaces import open_space
+from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.errors import EvaluationError, InputError, LockedError, MissingBlocksError, StorageError
+from dfmobile.execution import open_executor
 from dfmobile.files import FileLock
 from dfmobile.search.boundary import pareto_optimal
 from dfmobile.search.campaign import CampaignProgress, CampaignResult, load_campaign, run_campaign, training_folder
+from dfmobile.search.explain import explain
 from dfmobile.search.settings import CampaignSettings
 from dfmobile.search.store import CampaignStore
 
@@ -258,3 +260,29 @@ def test_a_campaign_can_be_looked_at_without_its_table(tmp_path: Path) -> None:
     campaign = load_campaign(tmp_path)
     with campaign.store:
         assert campaign.result() == result
+
+
+def test_what_the_evaluator_cannot_evaluate_is_no_candidate(tmp_path: Path) -> None:
+    known = [SPACE.architecture(row).text for row in SPACE.rows()[::3]]
+    table = tmp_path / "table.csv"
+    lines = [f'"{text}",{toy_accuracy(text):.6f}' for text in [*known, "df/64/64/64"]]  # one is of another space
+    table.write_text("\n".join(["encoding,accuracy_1", *lines, ""]))
+    options = {"table": str(table)}
+
+    def look(folder: Path, space: SearchSpace) -> CampaignResult:
+        settings = CampaignSettings()
+        with open_executor("local", workers=1) as executor:
+            return run_campaign(folder, space, MacsPredictor(), "tabular", options, executor, settings)
+
+    result = look(tmp_path / "run", SPACE)
+    assert result.total == len(known)
+    assert {item.encoding for item in result.evaluations} <= set(known)
+    assert len(result.evaluations) + result.pruned == len(known)
+    campaign = load_campaign(tmp_path / "run")
+    with campaign.store:
+        other = explain(campaign, SPACE.architecture(SPACE.rows()[1]))
+        assert "none of the 12 that the evaluator can evaluate" in other.text
+        assert explain(campaign, SPACE.architecture(SPACE.rows()[0])).status in ("evaluated", "ruled out")
+    with pytest.raises(InputError, match="knows 13 architectures, none of them in space 'shuffle'"):
+        look(tmp_path / "other", open_space("shuffle", max_depth=1))
+    assert not (tmp_path / "other").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from dfmobile import registry
 from dfmobile.architecture.encoding import Architecture
 from dfmobile.architecture.network import PlacedBlock
 from dfmobile.architecture.order import precedes
-from dfmobile.errors import InputError, MissingBlocksError, PluginError, quoted
+from dfmobile.errors import FileFormatError, InputError, MissingBlocksError, PluginError, quoted
 
 Rows = npt.NDArray[np.int32]
 MAX_ROWS = 20_000_000
@@ -35,6 +36,16 @@ class SearchSpace(ABC):
     name: str
     max_depth: int
     default_input: tuple[int, int]
+
+    @property
+    def source(self) -> str:
+        """How a command names the space, quoted for a shell: its name, or the file that it is read from."""
+        return self.name
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """What makes the space, JSON-able, where it is not found by name but read from a file."""
+        return None
 
     @property
     @abstractmethod
@@ -181,20 +192,46 @@ def feature_table(
 
 
 def open_space(name: str, max_depth: int | None = None) -> SearchSpace:
-    """Open a search space by the name of its entry point in ``dfmobile.spaces``.
+    """Open a search space by the name of its entry point in ``dfmobile.spaces``, or by its YAML file.
 
     Args:
-        name: e.g. ``"df"``.
+        name: e.g. ``"df"``, or the path of a file that ends in ``.yaml`` or ``.yml``.
         max_depth: most blocks a stage may have; None for the space's own default.
 
     Raises:
         InputError: if there is none of that name, or the depth makes no space.
         PluginError: if the plug-in cannot be loaded.
+        StorageError: if the file cannot be read.
+        FileFormatError: if it describes no space.
     """
+    from dfmobile.architecture.spaces.space_file import is_file_name, load_space
+
+    if is_file_name(name):
+        return load_space(name, max_depth)
     known = registry.names("dfmobile.spaces")
     if name not in known:
-        raise InputError(f"unknown space {quoted(name)}", hint=f"known: {', '.join(known)}")
+        hint = f"known: {', '.join(known)}, or a file that ends in .yaml"
+        if "@" in name:
+            hint = "it was read from a file: name that file, --space FILE.yaml"
+        raise InputError(f"unknown space {quoted(name)}", hint=hint)
     space = registry.load("dfmobile.spaces", name)(max_depth)
     if not isinstance(space, SearchSpace):
         raise PluginError(f"plug-in {name!r} of dfmobile.spaces returns {type(space).__name__}, not a SearchSpace")
+    return space
+
+
+def reopen_space(name: str, max_depth: int | None, document: Any = None) -> SearchSpace:
+    """Open a space as it was recorded: by name, or by the document of one that was read from a file.
+
+    Raises:
+        InputError: as ``open_space``.
+        FileFormatError: if the document describes no space, or another one.
+    """
+    if document is None:
+        return open_space(name, max_depth)
+    from dfmobile.architecture.spaces.space_file import parse_space
+
+    space = parse_space(document, max_depth, f"the recorded space {quoted(name)}")
+    if space.name != name:
+        raise FileFormatError(f"the recorded space {quoted(name)} is in fact {space.name}")
     return space

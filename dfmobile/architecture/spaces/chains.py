@@ -18,9 +18,12 @@ from dfmobile.architecture.encoding import Architecture, Decoder, Stage
 from dfmobile.architecture.network import PlacedBlock, check_input
 from dfmobile.architecture.order import Widths
 from dfmobile.architecture.spaces.base import MAX_ROWS, Rows, SearchSpace
+from dfmobile.architecture.spaces.block_tables import BlockTables
 from dfmobile.architecture.spaces.decoders import DecoderChoices
 from dfmobile.architecture.spaces.lists import RisingLists, StageLists, UniformLists
+from dfmobile.architecture.spaces.order_words import OrderWords
 from dfmobile.architecture.spaces.places import Place, PlacedBlocks, backbone_places
+from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import InputError
 
 
@@ -193,6 +196,10 @@ class ChainSpace(SearchSpace):
             return self._lists.order  # every stage has the same lists
         return self._decoders.order(stage - stages)
 
+    def order_words(self) -> OrderWords:
+        """Return the order of the lists, which every stage has, without a matrix of pairs."""
+        return self._lists.order_words
+
     @lru_cache(maxsize=8)  # noqa: B019  (a process opens few spaces, and blocks cost milliseconds to derive)
     def _placed(self, width: int, height: int) -> PlacedBlocks:
         check_input(self._template, width, height)
@@ -212,7 +219,7 @@ class ChainSpace(SearchSpace):
             for position in range(stages):
                 # Before the stage: `low`; in it: high (first block), and low,high (next block); after it: high.
                 for middle in ((high,), (low, high)):
-                    if middle in self._lists.ids:
+                    if self._lists.holds(middle):
                         before = low if position else narrow
                         yield self._with_lists([(before,)] * position + [middle] + [(high,)] * (stages - position - 1))
         if self._decoders is None:
@@ -248,3 +255,103 @@ class ChainSpace(SearchSpace):
         else:
             total += self._decoders.sums(tables, lists.last_rank[rows[:, :stages]], rows[:, stages:])
         return total
+
+    def stage_tables(self, width: int, height: int, features: Mapping[str, Sequence[float]]) -> list[StageTables]:
+        """Return per-block features summed by stage, one set of tables a feature: ``sums`` of any row adds up.
+
+        Args:
+            width: of the image, pixels.
+            height: of the image, pixels.
+            features: by block key, F numbers each.
+
+        Raises:
+            MissingBlocksError: if a key of the space has no features.
+            InputError: if a stage has too many lists.
+        """
+        tables = self._placed(width, height).tables(features)
+        lists, size = self._lists, tables["stem"].shape[2]
+        by_stage = []
+        for stage in self.stages:
+            found = tables[f"stage{stage}.first"][:, lists.first_rank]
+            if self.max_depth > 1:
+                found = found + lists.next_counts @ tables[f"stage{stage}.next"].reshape(-1, size)
+            by_stage.append(found)
+        third, fourth, fifth = by_stage
+        fifth = fifth + tables["head" if self._decoders is None else "pyramid"][lists.last_rank, 0]
+        ranks = len(self.widths)
+        if self._decoders is None:
+            alone, ends = np.zeros((1, size)), [np.zeros((ranks, 1, size))] * len(self.stages)
+            ids = np.zeros((1, 0), np.int32)
+        else:
+            alone, ends = self._decoders.parts(tables)
+            ids = self._decoders.rows()
+        return [
+            StageTables(
+                first=tables["stem"][0, 0, number] + third[0, :, number],
+                next4=np.ascontiguousarray(fourth[:, :, number]),
+                next5=np.ascontiguousarray(fifth[:, :, number]),
+                alone=np.ascontiguousarray(alone[:, number]),
+                ends3=np.ascontiguousarray(ends[0][:, :, number]),
+                ends4=np.ascontiguousarray(ends[1][:, :, number]),
+                ends5=np.ascontiguousarray(ends[2][:, :, number]),
+                last_rank=lists.last_rank,
+                suffix_start=lists.suffix_start,
+                decoder_ids=ids,
+            )
+            for number in range(size)
+        ]
+
+    def block_tables(self, width: int, height: int, features: Mapping[str, Sequence[float]]) -> list[BlockTables]:
+        """Return per-block features by place, one set of tables a feature; no list of widths is made.
+
+        Args:
+            width: of the image, pixels.
+            height: of the image, pixels.
+            features: by block key, F numbers each; infinite where a block must not occur.
+
+        Raises:
+            MissingBlocksError: if a key of the space has no features.
+        """
+        tables = self._placed(width, height).tables(features)
+        ranks, stages = len(self.widths), [f"stage{stage}" for stage in self.stages]
+        rises = np.triu(np.ones((ranks, ranks), bool))
+        repeats = np.eye(ranks, dtype=bool) if self._template.family == "shuffle" else rises
+        decoders = 1 if self._decoders is None else self._decoders.count
+        found = []
+        for number in range(tables["stem"].shape[2]):
+            first = []
+            for stage in stages:
+                given = tables[f"{stage}.first"][:, :, number]
+                padded = np.full((ranks, ranks), np.inf)
+                padded[: len(given)] = given
+                first.append(np.where(rises, padded, np.inf))
+            following = []
+            for stage in stages:
+                step = np.full((ranks, ranks), np.inf)
+                if self.max_depth > 1:
+                    step = np.where(repeats, tables[f"{stage}.next"][:, :, number], np.inf)
+                following.append(np.broadcast_to(step, (self.max_depth - 1, ranks, ranks)))
+            end = [np.zeros(ranks) for _ in stages]
+            end[-1] = tables["head" if self._decoders is None else "pyramid"][:, 0, number]
+            alone, ends = np.zeros(decoders), [np.zeros((ranks, decoders)) for _ in stages]
+            if self._decoders is not None:
+                own, controllers = self._decoders.parts(tables)
+                alone, ends = own[:, number], [item[:, :, number] for item in controllers]
+            stem = float(tables["stem"][0, 0, number])
+            found.append(BlockTables(stem, first, following, end, alone, ends))
+        return found
+
+    def member(self, lists: Sequence[Widths], decoder: int = 0) -> Architecture:
+        """Return the architecture of lists of widths and of a decoder's number, however large the space.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if len(lists) != len(self.stages) or not all(self._lists.holds(tuple(item)) for item in lists):
+            raise InputError(f"{[list(item) for item in lists]} are no lists of space {self.name!r}")
+        found = self._with_lists(lists)
+        if self._decoders is None:
+            return found
+        return dataclasses.replace(
+            found, decoder=self._decoders.decoder(tuple(self._decoders.rows()[decoder].tolist()))
+        )

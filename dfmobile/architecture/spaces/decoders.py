@@ -128,10 +128,28 @@ class DecoderChoices:
             float64 ``[R, F]``.
         """
         # All that depends on the decoder alone is one table of ``count`` rows.
-        first, second, third, stride = self.rows().T
-        alone = tables["fusion4"][second, third] + tables["fusion3"][first, second] + tables["score"][first, stride]
+        alone = self._alone(tables)
         total: npt.NDArray[np.float64] = alone[np.ravel_multi_index(tuple(ids.T), self.sizes)]
         total += tables["pyramid"][last_ranks[:, 2], 0]
         for position, stage in enumerate(_STAGES):
             total += tables[f"controller{stage}"][last_ranks[:, position], ids[:, position]]
         return total
+
+    def parts(self, tables: Tables) -> tuple[npt.NDArray[np.float64], list[npt.NDArray[np.float64]]]:
+        """Return what decoders add, by what it depends on; ``sums`` without the pyramid adds up to the same.
+
+        Args:
+            tables: features by place, F each.
+
+        Returns:
+            Of the decoder alone, ``[count, F]``; and per stage of its last width and the decoder, ``[m, count, F]``.
+        """
+        chosen = self.rows().T
+        controllers = [tables[f"controller{stage}"][:, chosen[position]] for position, stage in enumerate(_STAGES)]
+        return self._alone(tables), controllers
+
+    def _alone(self, tables: Tables) -> npt.NDArray[np.float64]:
+        first, second, third, stride = self.rows().T
+        fusions = tables["fusion4"][second, third] + tables["fusion3"][first, second]
+        found: npt.NDArray[np.float64] = fusions + tables["score"][first, stride]
+        return found

@@ -43,6 +43,12 @@ def df_mini_space(max_depth: int | None = None) -> ChainSpace:
     return _space("df-mini", "df,stem=8s1,classes=10,channels=1/8/8/8", MINI_WIDTHS, depth, None)
 
 
+def df_cifar_space(max_depth: int | None = None) -> ChainSpace:
+    """``df-mini`` for colour images, its stem conv with stride 2: what the evaluator ``tabular`` knows at depth 2."""
+    depth = MINI_MAX_DEPTH if max_depth is None else max_depth
+    return _space("df-cifar", "df,stem=8s2,classes=10/8/8/8", MINI_WIDTHS, depth, None)
+
+
 def _space(
     name: str, text: str, widths: tuple[int, ...], max_depth: int | None, decoders: DecoderChoices | None
 ) -> ChainSpace:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile.architecture.order import Widths, order_matrix
+from dfmobile.architecture.spaces.order_words import OrderWords
 from dfmobile.errors import InputError
 
 MAX_LISTS = 200_000
@@ -63,6 +64,11 @@ class StageLists(ABC):
     def formula(self, stages: int) -> str:
         """Return how ``count_chains`` is computed, for people."""
 
+    def holds(self, widths: Widths) -> bool:
+        """Tell whether widths are one of the lists, without making them all."""
+        known = 1 <= len(widths) <= self.max_depth and self.rank.keys() >= set(widths)
+        return known and list(widths) == sorted(widths)
+
     def refuse_above(self, limit: int) -> None:
         """Refuse, before any memory is spent, more lists than can be handled.
 
@@ -100,6 +106,11 @@ class StageLists(ABC):
         """
         self.refuse_above(MAX_ORDERED_LISTS)
         return order_matrix(self.lists)
+
+    @cached_property
+    def order_words(self) -> OrderWords:
+        """The order of the lists, without a matrix of pairs."""
+        return OrderWords(self.lists, self.widths, self.max_depth)
 
     @cached_property
     def first_rank(self) -> npt.NDArray[np.int64]:
@@ -220,6 +231,10 @@ class UniformLists(StageLists):
 
     def _of_depth(self, depth: int) -> Iterator[Widths]:
         return ((width,) * depth for width in self.widths)
+
+    def holds(self, widths: Widths) -> bool:
+        """See base class."""
+        return super().holds(widths) and len(set(widths)) == 1
 
     def number(self) -> int:
         """See base class."""

@@ -22,6 +22,7 @@ from dfmobile.devices.transport.adb_command import Ending, RemoteCommand
 from dfmobile.devices.transport.adb_script import FarShell, command_script, look_around, read_around
 from dfmobile.devices.transport.adb_stream import AdbLink, read_to_end
 from dfmobile.devices.transport.adb_sync import SyncSession, file_stat, storage_hint
+from dfmobile.devices.transport.arguments import check_command, check_path
 from dfmobile.devices.transport.base import (
     DEFAULT_OUTPUT_LIMIT_BYTES,
     AnotherDeviceError,
@@ -34,7 +35,7 @@ from dfmobile.devices.transport.base import (
     Transport,
 )
 from dfmobile.devices.uri import DeviceURI
-from dfmobile.errors import DeviceError, InputError
+from dfmobile.errors import DeviceError
 from dfmobile.files import storage_error
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 _CONTROL_S = 60.0
 _OPEN_S = 20.0
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STAT_LINE = re.compile(r"([0-9a-f]{1,8}) ([0-9]{1,19}) (-?[0-9]{1,19})")
 _NO_ROOM = "free space on the device; if its storage is read-only, reboot it"
 _NO_SETSID = "the device has no setsid, and its shell is not the head of a process group"
@@ -165,7 +165,7 @@ class AdbTransport(Transport):
 
         On daemons without ``shell,v2`` stderr arrives when the command has ended.
         """
-        _check_command(argv, environment or {}, folder)
+        check_command(argv, environment or {}, folder)
         started = time.perf_counter()
         deadline = time.monotonic() + timeout_s
         with self._guarded() as link, contextlib.ExitStack() as cleanup:
@@ -263,7 +263,7 @@ class AdbTransport(Transport):
 
     def _stat_by_shell(self, path: str) -> FileStat | None:
         """As ``stat``, where the daemon cannot tell missing from forbidden, nor a size above 4 GiB."""
-        _check_path(path)
+        check_path(path)
         result = self.run(["stat", "-L", "-c", "%f %s %Y", path], timeout_s=_CONTROL_S)
         if result.exit_code == 0:
             found = _STAT_LINE.fullmatch(result.text)
@@ -353,18 +353,3 @@ def _opened(target: Path) -> Iterator[BinaryIO]:
             yield writer
     except OSError as error:
         raise storage_error(error, target, "write") from error
-
-
-def _check_command(argv: Sequence[str], environment: Mapping[str, str], folder: str | None) -> None:
-    if not argv or any("\0" in argument for argument in argv):
-        raise InputError("a command needs a program, and no argument may hold a NUL")
-    for name, value in environment.items():
-        if not _VARIABLE.fullmatch(name) or "\0" in value:
-            raise InputError(f"{name[:100]!r} cannot be set: it is no name of a variable, or its value holds a NUL")
-    if folder is not None:
-        _check_path(folder)
-
-
-def _check_path(path: str) -> None:
-    if not path.startswith("/") or "\0" in path:
-        raise InputError(f"{path!r} is not an absolute path of the device", hint="start it with /")

@@ -147,7 +147,13 @@ class LocalTransport(Transport):
         from dfmobile.devices.probe import probe_local
 
         self._check_open()
-        return probe_local()
+        profile = probe_local()
+        if profile.kind != "jetson":
+            return profile
+        from dfmobile.devices.board_files import read_board
+        from dfmobile.devices.jetson import with_board_facts
+
+        return with_board_facts(profile, read_board(self))  # so that it is the same board as over ssh
 
     def sha256(self, path: str, size_bytes: int | None = None) -> str:
         """Return the SHA-256 of a file."""

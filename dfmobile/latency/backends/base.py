@@ -18,7 +18,7 @@ import numpy.typing as npt
 from dfmobile import registry
 from dfmobile.devices.device import Device
 from dfmobile.errors import InputError, PluginError, quoted
-from dfmobile.latency.measurement import PassResult, Protocol
+from dfmobile.latency.measurement import Measure, PassResult, Protocol
 from dfmobile.latency.phases import Phase, PhasesResult
 
 GROUP = "dfmobile.backends"
@@ -55,6 +55,19 @@ class ModelOutputs:
 
 
 @dataclass(frozen=True)
+class JobContext:
+    """What a block is timed with, so that its cost inside a network can be told (see ``latency.context``).
+
+    Attributes:
+        with_prefix: model file of the block behind its prefix.
+        prefix: model file of the prefix alone; None for a block that has none, whose ``with_prefix`` is itself.
+    """
+
+    with_prefix: Path
+    prefix: Path | None
+
+
+@dataclass(frozen=True)
 class MeasureJob:
     """One pass to measure.
 
@@ -62,11 +75,26 @@ class MeasureJob:
         id: the caller's name for it, returned with the result.
         model_path: model file in the backend's ``model_format``; it stays until the result has been taken.
         protocol: how.
+        repetition: how many passes of this model come before it; a backend that builds engines has one for each.
+        context: for backends whose ``block_measure`` is ``marginal``; None times the model alone.
     """
 
     id: str
     model_path: Path
     protocol: Protocol
+    repetition: int = 0
+    context: JobContext | None = None
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What model files a backend wants, beside their format and precision.
+
+    Attributes:
+        opset: of .onnx files; None: the default.
+    """
+
+    opset: int | None = None
 
 
 class Backend(ABC):
@@ -90,6 +118,10 @@ class Backend(ABC):
     required_options: ClassVar[tuple[str, ...]] = ()
     # "cpu": weights live in caches, and the working-set sweep tells how much of them.
     processor: str = "cpu"
+    # "marginal": jobs of blocks bring a context, and results have the samples of ``latency.marginal`` too.
+    block_measure: Measure = "isolated"
+    # Of each block: a runtime that builds engines, each a little different, is known by several of them only.
+    least_passes: int = 1
 
     def __init__(self, device: Device, *, threads: int = 1, precision: str = "fp32") -> None:
         if precision not in self.precisions:
@@ -111,6 +143,11 @@ class Backend(ABC):
         Only integers need files of their own; in which precision a float file is computed is the backend's matter.
         """
         return "int8" if self.precision == "int8" else "fp32"
+
+    @property
+    def file_options(self) -> FileOptions:
+        """What the model files have to be like, beside ``model_format`` and ``file_precision``."""
+        return FileOptions()
 
     @abstractmethod
     def identity(self) -> RuntimeIdentity:
