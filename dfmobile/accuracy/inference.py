@@ -16,7 +16,7 @@ from dfmobile.data.calibration import read_samples
 from dfmobile.data.class_names import class_names
 from dfmobile.data.dataset import UInt8Array
 from dfmobile.data.input_preprocessing import LEGACY_KEY, METADATA_KEY, Preprocessing
-from dfmobile.data.preprocessing import to_array
+from dfmobile.data.preprocessing import MAX_PIXELS, to_array
 from dfmobile.errors import InputError
 from dfmobile.export.exporter import check_options, model_bytes
 from dfmobile.export.model_metadata import model_metadata
@@ -233,6 +233,8 @@ def _probe(open_: Callable[[int], ModelRunner], path: Path) -> tuple[tuple[int, 
         shape = shapes[0]
         if path.suffix.lower() == ".tflite":
             shape = (shape[0], shape[3], shape[1], shape[2])
+        if not 1 <= shape[2] * shape[3] <= MAX_PIXELS or shape[1] not in (1, 3):
+            raise InputError(f"{path} takes {list(shape)}, which is no image (N, C, H, W)")
         outputs = runner.run([np.zeros(shape, np.float32)])
     if len(outputs) != 1 or outputs[0].ndim not in (2, 4) or outputs[0].dtype != np.float32:
         raise InputError(f"{path} does not return one array of scores")

@@ -74,8 +74,7 @@ def labels_at(scores: Scores, size: tuple[int, int]) -> UInt8Array:
         if best is None:
             best = resized.copy()
             continue
-        higher = resized > best
-        labels[higher] = number
+        np.copyto(labels, number, where=resized > best)
         np.maximum(best, resized, out=best)
     return labels
 

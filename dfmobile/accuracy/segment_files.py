@@ -213,7 +213,7 @@ def _named(shares: npt.NDArray[np.float64], names: Sequence[str]) -> dict[str, f
 
 def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "PNG", compress_level=4)
+    image.save(stream, "PNG", compress_level=1)  # half the time of the default, a tenth more bytes
     return stream.getvalue()
 
 

@@ -82,8 +82,10 @@ def find_pictures(paths: Sequence[Path], output: Path) -> list[PictureFile]:
                 )
             for item in inside:
                 found.setdefault(item, PurePosixPath(item.relative_to(path).as_posix()))
-        elif path.exists():
+        elif path.is_file():
             found.setdefault(path, PurePosixPath(path.name))
+        elif path.exists():
+            raise InputError(f"{path} is neither a file nor a folder", hint="pipes and devices are not read")
         else:
             raise InputError(f"{path}: no such file or folder", hint="check the path")
     stems = Counter(name.with_suffix("") for name in found.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,9 +22,11 @@ from dfmobile.data.pictures import Picture, find_pictures, pictures
 from dfmobile.data.preprocessing import read_image
 from dfmobile.errors import BackendError, FileFormatError, InputError, StorageError
 from dfmobile.export.exporter import export
+from dfmobile.export.model_metadata import _tflite
 from dfmobile.export.model_texts import model_texts
 from dfmobile.export.network_weights import network_weights
-from dfmobile.graph import reference
+from dfmobile.export.tflite import tflite_bytes
+from dfmobile.graph import GraphBuilder, reference
 
 EXTRAS = {"litert": None, "onnxruntime": "onnxruntime", "torch": "torch", "ncnn": "ncnn"}
 
@@ -201,6 +204,9 @@ def test_pictures_are_never_overwritten(tmp_path: Path) -> None:
 def test_what_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         find_pictures([tmp_path / "none.png"], tmp_path / "out")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        find_pictures([tmp_path / "pipe.png"], tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="neither images nor videos"):
         find_pictures([tmp_path / "empty"], tmp_path / "out")
@@ -278,10 +284,6 @@ def test_a_model_file_says_itself_what_it_takes(
 @settings(max_examples=40)
 @given(position=st.integers(0, 10**9), value=st.integers(0, 255), cut=st.booleans())
 def test_a_damaged_model_file_is_one_clear_line(weights: Path, position: int, value: int, cut: bool) -> None:
-    from dfmobile.export.model_metadata import _tflite
-    from dfmobile.export.tflite import tflite_bytes
-    from dfmobile.graph import GraphBuilder
-
     builder = GraphBuilder()
     content = bytearray(
         tflite_bytes(builder.build(builder.relu(builder.input("x", (1, 3, 4, 4)))), {}, metadata={"a": "b"})
@@ -308,6 +310,15 @@ def test_what_cannot_run_is_refused(tmp_path: Path, weights: Path) -> None:
         model_of_file(tmp_path / "m.pb")
     (tmp_path / "m.tflite").write_bytes(b"no model at all")
     with pytest.raises(FileFormatError, match=r"no \.tflite"):
+        model_of_file(tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8, 8), (2, 3, 8, 8)])
+def test_a_model_that_takes_no_image_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    builder = GraphBuilder()
+    graph = builder.build(builder.relu(builder.input("x", shape)))
+    (tmp_path / "m.tflite").write_bytes(tflite_bytes(graph, {}))
+    with pytest.raises(InputError, match=r"no image|not one image"):
         model_of_file(tmp_path / "m.tflite")
 
 
