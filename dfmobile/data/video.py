@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dfmobile.data.preprocessing import MAX_PIXELS
 from dfmobile.errors import FileFormatError, import_extra
 from dfmobile.files import storage_error
 
+_FFMPEG_QUIET = "-8"
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm"})
 
 
@@ -28,7 +30,10 @@ def read_frames(path: Path, every: int = 1, limit: int | None = None) -> Iterato
         StorageError: if the file cannot be read.
         FileFormatError: if it is no video, has no frame, or its frames are too large; frames before that were yielded.
     """
+    # What is wrong with a file is said once, by the error below.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
     cv2 = import_extra("cv2", "video", "reading videos")
+    cv2.setLogLevel(0)
     try:
         with path.open("rb"):
             pass
