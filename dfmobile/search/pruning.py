@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import InputError
-from dfmobile.search.base import Candidate, Evaluated, Pruner, Reason
+from dfmobile.search.base import AliveCandidates, Candidate, Evaluated, Pruner, Reason
 from dfmobile.search.boundary import Boundary
 
 _CHUNK = 1 << 18  # candidates handled at once: bounds the memory of a gather, and of a draw
@@ -107,6 +107,24 @@ class EnumeratedPruner(Pruner):
         inside = position - int(ends[chunk] - self._alive_in_chunk[chunk])
         start = chunk * _CHUNK
         return self._candidate(start + int(np.flatnonzero(self._alive[start : start + _CHUNK])[inside]))
+
+    def alive(self, limit: int, generator: np.random.Generator) -> AliveCandidates:
+        """Return the alive candidates, fastest first; of more than ``limit``, that many drawn uniformly.
+
+        Raises:
+            LookupError: if none is alive.
+        """
+        indices = np.flatnonzero(self._alive)
+        if len(indices) == 0:
+            raise LookupError("no candidate is alive")
+        if len(indices) > limit:
+            indices = np.sort(generator.choice(indices, limit, replace=False, shuffle=False))
+        rows = np.stack([column[indices] for column in self._columns], axis=1).astype(np.int32)
+        return AliveCandidates(rows, self._latencies[indices])
+
+    def latency_span(self) -> tuple[float, float]:
+        """Return the lowest and the highest latency of a candidate, ms."""
+        return float(self._latencies[0]), float(self._latencies[-1])
 
     def find(self, row: Sequence[int]) -> Candidate | None:
         """Return the candidate with this row; None if its predicted latency is outside the range."""
