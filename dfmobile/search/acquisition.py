@@ -58,8 +58,6 @@ def normal_cdf(values: Array) -> Array:
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.2.17.
     """
     t = 1.0 / (1.0 + 0.2316419 * np.abs(values))
-    series = t * (
-        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
-    )
+    series = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
     tail = np.exp(-0.5 * values**2) / math.sqrt(2 * math.pi) * series
     return np.asarray(np.where(values >= 0, 1.0 - tail, tail))

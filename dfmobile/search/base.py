@@ -188,7 +188,7 @@ class Mode(ABC):
         return {}
 
     def repeats(self, number: int) -> int:
-        """Return how often draw ``number`` is evaluated, each time with another seed: more than once to learn the noise.
+        """Return how often draw ``number`` is evaluated, each time with another seed: to learn the noise.
 
         The first result is the architecture's accuracy, the others are in ``Evaluated.repeats``.
         """

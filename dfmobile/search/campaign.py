@@ -15,8 +15,10 @@ from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.errors import FileFormatError, InputError
 from dfmobile.execution.base import Executor
 from dfmobile.files import FileLock, atomic_path, storage_error
+from dfmobile.search.certificate import write_certificate
+from dfmobile.search.certified_mode import CertifiedMode
+from dfmobile.search.comparison import copy_table, mode_of, reopened_mode
 from dfmobile.search.engine import Campaign, CampaignProgress, CampaignResult, Report, training_folder
-from dfmobile.search.modes import open_mode
 from dfmobile.search.settings import CampaignSettings, as_json, differences, fingerprint
 from dfmobile.search.store import CampaignStore, utc_now
 
@@ -84,6 +86,7 @@ def run_campaign(
     progress: Report | None = None,
     *,
     table: Mapping[str, Any] | None = None,
+    table_file: Path | None = None,
 ) -> CampaignResult:
     """Begin a campaign in a folder, or go on with the one that is there.
 
@@ -97,6 +100,8 @@ def run_campaign(
         settings: see :class:`CampaignSettings`.
         progress: told of each step.
         table: what to record about the latency table (path, device, backend, …); JSON-able.
+        table_file: the predictor's table; mode ``certified`` keeps a copy, for the certificate and for the intervals
+            of latency differences, which it needs the table for.
 
     Raises:
         InputError: if no architecture is within the latency range, the mode is unknown, or the folder has a campaign
@@ -108,9 +113,10 @@ def run_campaign(
         StorageError: if the folder cannot be written.
     """
     folder = Path(folder)
-    mode = open_mode(settings.mode)
+    size = settings.input_size or space.default_input
+    mode = mode_of(settings, predictor, space, size, table=table_file is not None)
     options = as_json(dict(evaluator_options), f"options of evaluator {evaluator_name!r}")
-    width, height = settings.input_size or space.default_input
+    width, height = size
     # All that can be refused is found out before the folder is touched: a refused search leaves nothing behind.
     described = executor.submit(DESCRIBE, {"evaluator": evaluator_name, "options": options}).result()
     predicted_ms = _predict(predictor, space, settings)
@@ -139,7 +145,9 @@ def run_campaign(
         else:
             with atomic_path(folder / PREDICTIONS_NAME) as temporary, temporary.open("wb") as stream:
                 np.save(stream, predicted_ms, allow_pickle=False)
+            certified = isinstance(mode, CertifiedMode) and table_file is not None
             store.set_meta(
+                table_sha256=copy_table(table_file, folder) if certified and table_file else None,
                 identity=identity,
                 budget=settings.budget,
                 table=as_json(dict(table or {}), "the table's description"),
@@ -147,7 +155,10 @@ def run_campaign(
                 created_utc=utc_now(),
             )
         campaign = Campaign(folder, store, space, mode, pruner, settings, read_only=False)
-        return campaign.run(executor, evaluator_name, options, progress)
+        result = campaign.run(executor, evaluator_name, options, progress)
+        if isinstance(mode, CertifiedMode) and result.finished == "exhausted":
+            write_certificate(campaign, mode)
+        return result
 
 
 def _check_same(
@@ -213,6 +224,7 @@ def _replay(folder: Path, store: CampaignStore, space: SearchSpace | None) -> Ca
         seed=identity["seed"],
         lookahead=identity["lookahead"],
         input_size=(width, height),
+        mode_options=identity["mode"]["options"],
     )
-    mode = open_mode(settings.mode)
+    mode = reopened_mode(identity, folder, space)
     return Campaign(folder, store, space, mode, mode.pruner(space, predicted_ms, (low, high)), settings)

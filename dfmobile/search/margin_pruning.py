@@ -1,4 +1,4 @@
-"""The pruner of mode ``certified``: a margin for noise, intervals of latency differences, and pairs that need no result.
+"""The pruner of mode ``certified``: a margin for noise, intervals of latencies, and pairs that need no result.
 
 A candidate s is ruled out
 

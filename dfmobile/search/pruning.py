@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import InputError
-from dfmobile.search.base import AliveCandidates, Candidate, Evaluated, Pruner, Reason
+from dfmobile.search.base import AliveCandidates, Candidate, Covered, Evaluated, Pruner, Reason
 from dfmobile.search.boundary import Boundary
 
 _CHUNK = 1 << 18  # candidates handled at once: bounds the memory of a gather, and of a draw
@@ -169,7 +169,7 @@ class EnumeratedPruner(Pruner):
         self._thresholds_ms.append(best.candidate.predicted_ms)
         return pruned + self._rule_out(evaluated.candidate.row, best.candidate.predicted_ms, np.inf)
 
-    def why(self, candidate: Candidate) -> Reason | None:
+    def why(self, candidate: Candidate) -> Reason | Covered | None:
         """Return the first evaluated w, and the fastest z, that rule a candidate out; None if none does."""
         for evaluated, threshold in zip(self._evaluated, self._thresholds_ms, strict=True):
             if candidate.predicted_ms >= threshold and self._precedes(candidate.row, evaluated.candidate.row):

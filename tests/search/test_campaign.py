@@ -35,7 +35,7 @@ def search(
         "analytic",
         options or {},
         executor,
-        CampaignSettings(**settings),
+        CampaignSettings(**{"mode": "paper", **settings}),
         progress,
     )
 
@@ -218,7 +218,7 @@ def test_a_table_with_skipped_blocks_serves_latency_ranges_below_what_it_skipped
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        CampaignSettings(**settings)
+        CampaignSettings(**{"mode": "paper", **settings})
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
