@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,5 +35,6 @@ def pooled_deviation(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
     freedom = sum(len(group) - 1 for group in groups)
     if freedom < 1:
         raise ValueError("no architecture was evaluated with two seeds")
-    squares = [(value - math.fsum(group) / len(group)) ** 2 for group in groups for value in group]
+    # Exact, so that equal accuracies have no deviation at all.
+    squares = [statistics.variance(group) * (len(group) - 1) for group in groups if len(group) > 1]
     return math.sqrt(math.fsum(squares) / freedom), freedom

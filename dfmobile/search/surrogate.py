@@ -59,6 +59,9 @@ class MonotoneSurrogate:
         curvature = gram / sigma**2 + np.eye(size) / prior**2
         slope = centred.T @ (perturbed - self._offset) / sigma**2 + drawn / prior**2
         self._weights = _non_negative(curvature, slope)
+        # Where the truth is no such sum the residuals are larger than the noise: no prediction is surer than that.
+        residual = target - (self._offset + centred @ self._weights).mean(axis=1)
+        self._misfit = float(np.sqrt(max(float(np.mean(residual**2)) - sigma**2, 0.0)))
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return the expected accuracy of architectures and its standard deviation, without noise, ``[R]`` each.
@@ -67,7 +70,8 @@ class MonotoneSurrogate:
             features: ``[R, F]``.
         """
         drawn = self._offset + (features - self._centre) @ self._weights
-        return self._mean + self._scale * drawn.mean(axis=1), self._scale * drawn.std(axis=1)
+        deviation = np.sqrt(drawn.var(axis=1) + self._misfit**2)
+        return self._mean + self._scale * drawn.mean(axis=1), self._scale * deviation
 
 
 def _best_scales(gram: Array, moment: Array, target: Array, noise: float | None) -> tuple[float, float]:
