@@ -189,9 +189,9 @@ def run_job(job: Job) -> dict[str, Any]:
 
 def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
     """Yield the jobs that are asked for."""
-    for seed in range(options.seeds):
-        for name in ("additive", "bottleneck", *(["tabular"] if options.tabular else [])):
-            for mode in MODES:
+    for mode in MODES:
+        for seed in range(options.seeds):
+            for name in ("additive", "bottleneck", *(["tabular"] if options.tabular else [])):
                 yield Job("budgeted", name, mode, seed)
     if options.certified:
         for name in ("additive", "bottleneck"):
