@@ -158,7 +158,7 @@ def test_violations_are_counted_among_comparable_pairs() -> None:
 
 
 def noisy(payload: dict[str, Any]) -> dict[str, Any]:
-    shift = 0.002 * np.random.default_rng([payload["seed"], len(payload["encoding"])]).standard_normal()
+    shift = 0.0002 * np.random.default_rng([payload["seed"], len(payload["encoding"])]).standard_normal()
     return {**evaluate(payload), "accuracy": toy_accuracy(payload["encoding"]) + float(shift)}
 
 
@@ -267,17 +267,18 @@ def test_a_digest_that_does_not_fit_is_rejected(run: Path, tmp_path: Path) -> No
     assert "digest" in verify(folder).problems[0]
 
 
-def test_results_changed_everywhere_leave_architectures_without_a_reason(run: Path, tmp_path: Path) -> None:
-    """Certificate and store agree, but what was ruled out does not follow: all differences are within the margin."""
-    folder = Path(shutil.copytree(run, tmp_path / "copy"))
-    change_store(folder, "UPDATE evaluations SET accuracy = 0.99 + predicted_ms / 100000 WHERE number > 4")
+def test_results_changed_everywhere_leave_architectures_without_a_reason(tmp_path: Path) -> None:
+    """Certificate and store agree, but what was ruled out does not follow: no accuracy is above another."""
+    certified(tmp_path, sigma=0.001, margin=1.0)
+    assert verify(tmp_path).holds
+    change_store(tmp_path, "UPDATE evaluations SET accuracy = 0.5")
 
     def change(document: dict[str, Any]) -> None:
-        for item in document["evaluated"][4:]:
-            item.update(accuracy=0.99 + item["predicted_ms"] / 100000)
+        for item in document["evaluated"]:
+            item.update(accuracy=0.5)
 
-    change_certificate(folder, change)
-    assert any("nothing rules out" in line for line in verify(folder).problems)
+    change_certificate(tmp_path, change)
+    assert any("nothing rules out" in line for line in verify(tmp_path).problems)
 
 
 def test_other_predictions_are_rejected(run: Path, tmp_path: Path) -> None:
