@@ -195,9 +195,9 @@ def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
                 yield Job("budgeted", name, mode, seed)
     if options.certified:
         for name in ("additive", "bottleneck"):
-            for seed in range(min(options.seeds, 3)):
+            for seed in range(min(options.seeds, 2)):
                 yield Job("certified", name, "certified", seed, 3, 0.0, 0.0)
-            for seed in range(min(options.seeds, 10)):
+            for seed in range(min(options.seeds, 5)):
                 for margin in (0.0, 2.0):
                     yield Job("certified", name, "certified", seed, 2, margin, NOISE)
 
