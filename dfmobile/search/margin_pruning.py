@@ -152,6 +152,11 @@ class MarginPruner(EnumeratedPruner):
                 return Reason(larger, item, margin)
         return None
 
+    def pruned_points(self, limit: int = 5000) -> Array:
+        """See base class; those that no result bounds, as the table alone ruled them out, are left out."""
+        points = super().pruned_points(limit)
+        return points[np.isfinite(points[:, 1])]
+
     def would_rule_out(self, rows: Rows, accuracies: Array) -> npt.NDArray[np.int64]:
         """Return how many alive candidates each of some results would rule out, latencies compared as predicted.
 
