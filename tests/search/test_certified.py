@@ -333,3 +333,19 @@ def test_why_has_a_reason_for_everything_that_is_ruled_out(run: Path) -> None:
     assert len(by_results) + len(by_table) == pruner.pruned_count
     assert all("more than the margin" in item.text for item in by_results)
     assert all("no training is needed" in item.text for item in by_table)
+
+
+@pytest.mark.slow
+def test_6651_architectures_need_a_quarter_of_the_trainings_and_get_a_certificate(tmp_path: Path) -> None:
+    space = open_space("df", max_depth=3)
+    settings_ = CampaignSettings(mode="certified", mode_options={"sigma": 0.0})
+    with HereExecutor() as executor:
+        result = run_campaign(tmp_path, space, MacsPredictor(), "analytic", {}, executor, settings_)
+    assert result.total == 6651
+    assert len(result.evaluations) <= 0.26 * result.total
+    rows = space.rows()
+    latency = MacsPredictor().predict_rows(space, rows, *space.default_input)
+    texts = [space.architecture(row).text for row in rows]
+    front = np.flatnonzero(pareto_optimal(latency.tolist(), [toy_accuracy(text) for text in texts]))
+    assert {item.encoding for item in result.boundary} == {texts[index] for index in front}
+    assert verify(tmp_path).holds
