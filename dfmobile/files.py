@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -89,6 +89,27 @@ def atomic_write(target: str | os.PathLike[str], content: bytes | str) -> None:
         temporary.write_bytes(data)
 
 
+def atomic_write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together: all whole, or none.
+
+    Nothing is renamed before everything is on the disk. Only a crash between two renames can leave new files beside
+    older ones; each is whole even then.
+
+    Raises:
+        StorageError: if one cannot be written; older files of these names are then untouched.
+    """
+    for target in contents:
+        if target.is_dir():
+            raise storage_error(IsADirectoryError(errno.EISDIR, "is a folder"), target, "write")
+    with contextlib.ExitStack() as stack:
+        for target, content in contents.items():
+            temporary = stack.enter_context(atomic_path(target))
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+
+
 def atomic_write_json(target: str | os.PathLike[str], document: Any) -> None:
     """Write a JSON document (indented, newline at the end), whole or not at all."""
     atomic_write(target, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -107,7 +128,14 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int | None = None) -> 
     """
     try:
         with Path(path).open("rb") as stream:
-            data = stream.read() if limit_bytes is None else stream.read(limit_bytes + 1)
+            if limit_bytes is None:
+                data = stream.read()
+            else:
+                # A read takes memory for all that it is asked for: first what the file says to have.
+                size = os.fstat(stream.fileno()).st_size
+                data = stream.read(min(limit_bytes, size) + 1)
+                if len(data) > size:  # files of /proc say 0
+                    data += stream.read(limit_bytes + 1 - len(data))
     except OSError as error:
         raise storage_error(error, path, "read") from error
     if limit_bytes is not None and len(data) > limit_bytes:

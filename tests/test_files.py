@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from dfmobile.files import (
     atomic_path,
     atomic_write,
     atomic_write_json,
+    atomic_write_together,
     read_bytes,
     read_json,
     sha256_hex,
@@ -307,3 +309,26 @@ class TestFileLock:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(StorageError, match=r"cannot write .*table\.lock: part of the path is a file"):
             FileLock(tmp_path / "file" / "table", "building").__enter__()
+
+
+def test_files_that_belong_together_are_all_written_or_none(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "new" / "b"
+    atomic_write_together({first: b"1", second: b"2"})
+    assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="it is a folder"):
+        atomic_write_together({first: b"3", tmp_path / "folder": b"4"})
+    with pytest.raises(StorageError, match="part of the path is a file"):
+        atomic_write_together({second: b"3", first / "below": b"4"})
+    assert (first.read_bytes(), second.read_bytes()) == (b"1", b"2")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "new", "folder"}
+
+
+def test_a_limit_takes_no_memory_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x" * 10)
+    tracemalloc.start()
+    assert read_bytes(tmp_path / "small", limit_bytes=2**40) == b"x" * 10
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+    assert len(read_bytes("/proc/self/status", limit_bytes=2**20)) > 100  # says to have no bytes

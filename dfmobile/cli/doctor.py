@@ -12,6 +12,7 @@ from dfmobile.cli.common import EXIT_FAILED, JsonOption, handled, one_line, prin
 
 _EXTRAS = {
     "onnx": (("onnx", "onnxruntime"), "export and check .onnx files"),
+    "ncnn": (("ncnn",), "check exported ncnn files"),
     "train": (("torch", "mlxtend"), "train architectures (search --evaluator training, quickstart --train)"),
     "quantize": (("ai_edge_quantizer",), "write and measure static int8 models"),
     "adb": (("adb_shell", "adbutils"), "reach phones (devices, profile, bench and lut build with --device adb:…)"),

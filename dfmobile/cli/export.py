@@ -31,14 +31,23 @@ def register(parent: typer.Typer) -> None:
 @handled
 def export(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="Zoo name, encoding text or .json file.")],
-    format: Annotated[str, typer.Option("--format", help="tflite, onnx or tensorrt.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
+    format: Annotated[str, typer.Option("--format", help="tflite, onnx, ncnn or tensorrt.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write; of ncnn FILE.param: FILE.bin and FILE.json are written too.",
+        ),
+    ],
     input: InputOption = None,
     weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights (.npz).")] = None,
     precision: Annotated[
         str,
         typer.Option(
-            "--precision", help="fp32; fp16 (.tflite: weights only; .onnx: typed, for TensorRT); .tflite also int8."
+            "--precision",
+            help="fp32; fp16 (.tflite, ncnn: weights only; .onnx: typed, for TensorRT); .tflite also int8.",
         ),
     ] = "fp32",
     calibration: Annotated[
@@ -142,11 +151,13 @@ def export(
         metadata={
             "encoding": resolved.text,
             "weights": "random" if weights is None else "given",
+            **{key: about[key] for key in ("preprocessing", "normalisation", "classes") if key in about},
             **({"calibration": calibrated} if calibrated else {}),
         },
     )
     document = {
         "file": str(output),
+        "companions": [str(path) for path in result.companions],
         "format": format,
         "bytes": result.size_bytes,
         "sha256": result.sha256,
@@ -165,7 +176,8 @@ def export(
         print_json(document)
         return
     size = f"{result.size_bytes / 1e6:.2f} MB"
-    typer.echo(f"{output}: {size}, {format}, {precision}, input {network.width}x{network.height}")
+    files = ", ".join(map(str, (output, *result.companions)))
+    typer.echo(f"{files}: {size}, {format}, {precision}, input {network.width}x{network.height}")
     if calibrated:
         typer.echo(f"ranges from {calibrated}")
     if result.verification:

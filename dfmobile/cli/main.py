@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from dfmobile import __version__
-from dfmobile.cli import bench, devices, doctor, export, lut, predict, quickstart, report, search, space, train, zoo
+from dfmobile.cli import (
+    bench,
+    devices,
+    doctor,
+    export,
+    lut,
+    predict,
+    quickstart,
+    report,
+    search,
+    space,
+    train,
+    weights,
+    zoo,
+)
 from dfmobile.cli.common import set_debug
 
 app = typer.Typer(
@@ -39,7 +53,7 @@ def options(
     set_debug(debug)
 
 
-for module in (quickstart, doctor, zoo, space, export, devices, bench, lut, predict, search, train, report):
+for module in (quickstart, doctor, zoo, space, export, devices, bench, lut, predict, search, train, weights, report):
     module.register(app)
 
 

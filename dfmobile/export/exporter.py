@@ -14,15 +14,14 @@ import numpy.typing as npt
 from dfmobile.errors import InputError
 from dfmobile.export.verify import Verification
 from dfmobile.export.verify import verify as verify_file
-from dfmobile.files import atomic_write
+from dfmobile.files import atomic_write, atomic_write_together
 from dfmobile.graph import Graph, Weights
 
 Calibration = Sequence[Sequence[npt.NDArray[np.float32]]]
-FORMATS = ("tflite", "onnx")
-PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16")}
-"""By format. fp16 of .tflite stores weights as float16 and computes in float32, of .onnx it computes in float16, as
-TensorRT 11 needs it (``onnx_precision``); int8 is static (``quantize``)."""
-_LATER_FORMATS = ("ncnn",)
+FORMATS = ("tflite", "onnx", "ncnn")
+PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16"), "ncnn": ("fp32", "fp16")}
+"""By format. fp16 of .tflite and ncnn stores weights as float16 and computes in float32, of .onnx it computes in
+float16, as TensorRT 11 needs it (``onnx_precision``); int8 is static (``quantize``)."""
 _DEVICE_FORMATS = ("tensorrt",)  # built where they run, from an .onnx file
 
 
@@ -34,9 +33,10 @@ class ExportResult:
         path: the file.
         format: one of ``FORMATS``.
         opset: of an .onnx file, None of others.
-        size_bytes: of the file.
+        size_bytes: of the file and its companions.
         sha256: of the file, 64 hexadecimal digits.
         verification: how it compares with the reference; None where that was not asked for.
+        companions: files that belong to it (ncnn: weights, and a description in JSON).
     """
 
     path: Path
@@ -45,6 +45,7 @@ class ExportResult:
     size_bytes: int
     sha256: str
     verification: Verification | None
+    companions: tuple[Path, ...] = ()
 
 
 def check_options(format: str, opset: int | None = None, precision: str = "fp32") -> None:
@@ -54,7 +55,7 @@ def check_options(format: str, opset: int | None = None, precision: str = "fp32"
         InputError: if this version does not have it.
     """
     if format not in FORMATS:
-        state = "is not available in this version" if format in _LATER_FORMATS else "is unknown"
+        state = "is unknown"
         if format in _DEVICE_FORMATS:
             state = "is not available here: engines are built on the device that runs them"
         raise InputError(f"export format {format!r} {state}", hint=f"formats: {', '.join(FORMATS)}")
@@ -89,6 +90,8 @@ def model_bytes(
         MissingExtraError: if what the format needs is not installed.
     """
     check_options(format, opset, precision)
+    if format == "ncnn":
+        raise InputError("a model of ncnn is two files, not one", hint="write it with `dfmobile export`")
     if format == "tflite":
         from dfmobile.export.tflite import tflite_bytes
 
@@ -126,11 +129,12 @@ def export(
         graph: training or deployed form.
         weights: its weights.
         path: the file; an older one is replaced only when the new one is whole and verified.
-        format: ``"tflite"`` or ``"onnx"``.
+        format: ``"tflite"``, ``"onnx"`` or ``"ncnn"`` (then ``path`` ends in ``.param``, and the weights and a
+            description are written beside it as ``.bin`` and ``.json``).
         opset: of an .onnx file, 13 to 21; 17 by default.
-        precision: ``"fp32"``, or ``"fp16"`` (half the size; of .tflite files the weights only and the same speed, of
-            .onnx files all but inputs and outputs: for TensorRT); of .tflite files also ``"int8"`` (static, inputs and
-            outputs too).
+        precision: ``"fp32"``, or ``"fp16"`` (half the size; of .tflite and ncnn files the weights only and the same
+            speed, of .onnx files all but inputs and outputs: for TensorRT); of .tflite files also ``"int8"`` (static,
+            inputs and outputs too).
         calibration: for int8: samples, each with one array ``[N, C, H, W]`` or ``[N, C]`` an input of the graph.
         verify: compare with the reference before the file is put in place: on random inputs, int8 on the first sample.
         metadata: texts to store in the file.
@@ -143,6 +147,8 @@ def export(
         MissingExtraError: if what the format needs is not installed.
     """
     check_options(format, opset, precision)
+    if format == "ncnn":
+        return _export_ncnn(graph, weights, Path(path), precision, verify, metadata or {})
     data = model_bytes(
         graph, weights, format, opset=opset, precision=precision, calibration=calibration, metadata=metadata
     )
@@ -160,4 +166,34 @@ def export(
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         verification=verification,
+    )
+
+
+def _export_ncnn(
+    graph: Graph, weights: Weights, path: Path, precision: str, verify: bool, metadata: Mapping[str, str]
+) -> ExportResult:
+    from dfmobile.export.ncnn import description, ncnn_model, scores_graph
+    from dfmobile.runtimes.ncnn import bin_path
+
+    if path.suffix != ".param":
+        raise InputError(
+            f"{path} does not end in .param",
+            hint="a model of ncnn is FILE.param, with FILE.bin and FILE.json beside it: give -o FILE.param",
+        )
+    model = ncnn_model(graph, weights, half=precision == "fp16")
+    verification = verify_file(model, "ncnn", scores_graph(graph), weights, precision=precision) if verify else None
+    contents = {
+        path: model.param.encode("ascii"),
+        bin_path(path): model.binary,
+        path.with_suffix(".json"): description(graph, model, precision, metadata),
+    }
+    atomic_write_together(contents)
+    return ExportResult(
+        path=path,
+        format="ncnn",
+        opset=None,
+        size_bytes=sum(len(content) for content in contents.values()),
+        sha256=hashlib.sha256(contents[path]).hexdigest(),
+        verification=verification,
+        companions=tuple(contents)[1:],
     )

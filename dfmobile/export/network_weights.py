@@ -11,6 +11,19 @@ from dfmobile.graph import Graph, Weights
 from dfmobile.graph.fold import fold_batch_norm
 
 
+def network_form(network: Network, weights: Weights) -> tuple[str, Graph]:
+    """Return which form of a network weights are meant for, ``"training"`` or ``"deployed"``, and its graph.
+
+    Args:
+        network: whose weights they are.
+        weights: by ``<node>.<role>``; whether they fit is not checked.
+    """
+    training, deployed = network.graph, fold_batch_norm(network.graph)
+    # The deployed form is told by what only it lacks; an error is then about the form that was meant.
+    norms = set(training.parameters()) - set(deployed.parameters())
+    return ("training", training) if norms & set(weights) or not norms else ("deployed", deployed)
+
+
 def network_weights(network: Network, path: str | os.PathLike[str]) -> tuple[Graph, Weights, dict[str, str]]:
     """Read a weights file for a network.
 
@@ -28,10 +41,7 @@ def network_weights(network: Network, path: str | os.PathLike[str]) -> tuple[Gra
         InputError: if it has the weights of another network.
     """
     weights, metadata = load_weights_file(path)
-    training, deployed = network.graph, fold_batch_norm(network.graph)
-    # The deployed form is told by what only it lacks; the error is then about the form that was meant.
-    norms = set(training.parameters()) - set(deployed.parameters())
-    graph = training if norms & set(weights) or not norms else deployed
+    _, graph = network_form(network, weights)
     try:
         graph.check_weights(weights)
     except GraphError as error:

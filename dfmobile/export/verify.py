@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dfmobile.errors import ExportError, InputError
 from dfmobile.graph import Graph, Weights, reference
 from dfmobile.runtimes import ModelRunner
+from dfmobile.runtimes.ncnn import NcnnModel
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ _HINTS = (
 )
 
 
-def _runner(format: str) -> Callable[[bytes | Path], ModelRunner]:
+def _runner(format: str) -> Callable[[Any], ModelRunner]:
     if format == "tflite":
         from dfmobile.runtimes.litert import LiteRTRunner
 
@@ -74,7 +75,11 @@ def _runner(format: str) -> Callable[[bytes | Path], ModelRunner]:
         from dfmobile.runtimes.onnxruntime import OnnxRuntimeRunner
 
         return OnnxRuntimeRunner
-    raise InputError(f"format {format!r} cannot be verified", hint="formats: tflite, onnx")
+    if format == "ncnn":
+        from dfmobile.runtimes.ncnn import NcnnRunner
+
+        return NcnnRunner
+    raise InputError(f"format {format!r} cannot be verified", hint="formats: tflite, onnx, ncnn")
 
 
 def compare(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Verification:
@@ -104,7 +109,7 @@ def compare(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Verificatio
 
 
 def verify(
-    model_file: Path | bytes,
+    model_file: Path | bytes | NcnnModel,
     format: str,
     graph: Graph,
     weights: Weights,
@@ -117,7 +122,7 @@ def verify(
 
     Args:
         model_file: the file, or its content.
-        format: ``"tflite"`` or ``"onnx"``.
+        format: ``"tflite"``, ``"onnx"`` or ``"ncnn"``.
         graph: what the file should compute, training or deployed form.
         weights: the weights of ``graph``.
         seed: of the standard normal inputs.
