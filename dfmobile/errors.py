@@ -90,6 +90,10 @@ class EvaluationError(DfmobileError):
     """The accuracy of an architecture could not be determined."""
 
 
+class CertificateError(DfmobileError):
+    """A search's certificate does not hold."""
+
+
 class ExecutionError(DfmobileError):
     """A task did not run to its end: its worker died, was stopped, or its function failed unexpectedly."""
 

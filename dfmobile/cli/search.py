@@ -1,4 +1,4 @@
-"""``dfmobile search``: Partial Order Pruning over a space, and ``search why``."""
+"""``dfmobile search``: Partial Order Pruning over a space, ``search why`` and ``search verify``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from dfmobile.search.settings import CampaignSettings
 
 app = typer.Typer(
-    help="Search a space with Partial Order Pruning; `search why` explains one architecture.",
+    help="Search a space with Partial Order Pruning; `search why` explains one architecture, `search verify` checks a "
+    "certificate.",
     invoke_without_command=True,
 )
 DEVICE_PROFILE_NAME = "device.yaml"
@@ -91,6 +92,7 @@ def conduct(
     from dfmobile.latency.predictor import Predictor
     from dfmobile.latency.table import LatencyTable
     from dfmobile.search.campaign import STORE_NAME, run_campaign
+    from dfmobile.search.certificate import CERTIFICATE_NAME
     from dfmobile.search.remeasure import remeasure
     from dfmobile.search.store import CampaignStore
 
@@ -118,7 +120,11 @@ def conduct(
             goal = step.evaluated + step.alive if step.budget is None else step.budget
             line.update(step.evaluated, max(goal, step.evaluated), note)
 
-        result = run_campaign(folder, space, predictor, evaluator, options, pool, settings, progress, table=described)
+        result = run_campaign(
+            folder, space, predictor, evaluator, options, pool, settings, progress, table=described, table_file=lut
+        )
+    if (folder / CERTIFICATE_NAME).exists():
+        say(f"no candidate is left: {folder / CERTIFICATE_NAME}; check it: dfmobile search verify {folder}")
     say(
         f"searched: {len(result.evaluations)} of {result.total} evaluated, {result.pruned} ruled out, "
         f"{result.alive} left; {len(result.boundary)} on the boundary"
@@ -243,7 +249,26 @@ def search(
         typer.Option("--device", metavar="URI", help="To re-measure on; default: the table's."),
     ] = None,
     backend_option: BackendOptionsOption = None,
-    mode: Annotated[str, typer.Option("--mode", help="paper: uniform draws, as published.")] = "paper",
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            help="budget: best boundary within --budget. certified: until no candidate is left, with a certificate. "
+            "paper: uniform draws, as published. Baselines: random, stratified, evolution, nsga2, tpe.",
+        ),
+    ] = "budget",
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", min=0, help="certified: noise that is allowed for, in standard deviations [2]."),
+    ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option("--sigma", min=0, help="certified: standard deviation of an accuracy; default: from --repeats."),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--repeats", min=2, help="certified: seeds of the first 4 architectures, for sigma [3]."),
+    ] = None,
     latency: Annotated[
         str | None, typer.Option("--latency", metavar="LO:HI", help="Candidates' predicted latency, ms.")
     ] = None,
@@ -296,6 +321,11 @@ def search(
         seed=seed,
         lookahead=lookahead,
         input_size=size,
+        mode_options={
+            name: value
+            for name, value in (("margin", margin), ("sigma", sigma), ("repeats", repeats))
+            if value is not None
+        },
     )
     result, measured = conduct(
         output,
@@ -335,3 +365,37 @@ def why(
         print_json(found.to_dict())
     else:
         typer.echo(f"{found.encoding}: {found.status}: {found.text}")
+
+
+@app.command("verify")
+@handled
+def verify_certificate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search in mode certified.")],
+    json: JsonOption = False,
+) -> None:
+    """Check the certificate of a search anew: from the encodings, the table's copy and the results alone."""
+    from dfmobile.errors import CertificateError
+    from dfmobile.search.verify import SHOWN, verify
+
+    found = verify(run)
+    if json:
+        print_json({"holds": found.holds, "problems": found.problems, "notes": found.notes, **found.facts})
+    if not found.holds:
+        more = f"; and {len(found.problems) - SHOWN} more" if len(found.problems) > SHOWN else ""
+        raise CertificateError(
+            f"the certificate in {run} does not hold: {'; '.join(found.problems[:SHOWN])}{more}",
+            hint="something was changed after the search; restore the folder from a copy, or search again",
+        )
+    if json:
+        return
+    facts = found.facts
+    typer.echo(
+        f"the certificate holds: {facts['candidates']} candidates, {facts['evaluated']} evaluated, "
+        f"{facts['ruled_out_by_results']} ruled out by results and {facts['ruled_out_by_table']} by the table alone; "
+        f"{facts['boundary']} on the boundary"
+    )
+    falls = facts["violations"]
+    typer.echo(f"conditions: {'; '.join(facts['conditions'])}")
+    typer.echo(f"of {falls['pairs']} evaluated pairs along the order, accuracy falls in {falls['fell']}")
+    for note in found.notes:
+        typer.echo(f"note: {note}")

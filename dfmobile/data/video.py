@@ -32,8 +32,8 @@ def read_frames(path: Path, every: int = 1, limit: int | None = None) -> Iterato
     """
     # What is wrong with a file is said once, by the error below.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     cv2 = import_extra("cv2", "video", "reading videos")
-    cv2.setLogLevel(0)
     try:
         with path.open("rb"):
             pass

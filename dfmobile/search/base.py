@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from dfmobile.architecture.spaces import SearchSpace
 
@@ -40,24 +41,56 @@ class Evaluated:
         number: its draw, from 1.
         candidate: the architecture and its predicted latency.
         accuracy: as the evaluator gave it, in [0, 1].
+        repeats: accuracies of the same architecture with other seeds, where the mode asked for them.
     """
 
     number: int
     candidate: Candidate
     accuracy: float
+    repeats: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a candidate s is ruled out: s ≺ w, Acc(z) ≥ Acc(w), and Lat(z) ≤ Lat(s) by the table.
+    """Why a candidate s is ruled out: s ≺ w, Acc(z) ≥ Acc(w) + margin, and Lat(z) ≤ Lat(s) by the table.
 
     Attributes:
         larger: w, evaluated and at or above s in the partial order: it bounds the accuracy of s.
         better: z, evaluated, at least as accurate as w and predicted no slower than s; it can be w itself.
+        margin: by how much z has to be more accurate than w, in units of accuracy.
     """
 
     larger: Evaluated
     better: Evaluated
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Why a candidate s is ruled out without any result: s ≺ y, and y is predicted to be no slower.
+
+    Attributes:
+        larger: y, another candidate, at or above s in the partial order.
+    """
+
+    larger: Candidate
+
+
+@dataclass(frozen=True)
+class AliveCandidates:
+    """Alive candidates as arrays.
+
+    Attributes:
+        rows: list ids, int32 ``[n, columns]``.
+        predicted_ms: float64 ``[n]``.
+    """
+
+    rows: npt.NDArray[np.int32]
+    predicted_ms: npt.NDArray[np.float64]
+
+    def candidate(self, index: int) -> Candidate:
+        """Return one of them."""
+        return Candidate(tuple(int(item) for item in self.rows[index]), float(self.predicted_ms[index]))
 
 
 class Pruner(ABC):
@@ -80,6 +113,23 @@ class Pruner(ABC):
         Raises:
             LookupError: if none is alive.
         """
+
+    def alive(self, limit: int, generator: np.random.Generator) -> AliveCandidates:
+        """Return the alive candidates, or where there are more than ``limit`` that many, drawn uniformly.
+
+        What comes depends on the alive set and the generator alone. Here by drawing, so a few may be left out, and
+        each comes once; a pruner that can list them does so.
+
+        Raises:
+            LookupError: if none is alive.
+        """
+        drawn = {self.draw(generator): None for _ in range(min(limit, 4 * self.alive_count))}
+        rows = np.array([candidate.row for candidate in drawn], np.int32)
+        return AliveCandidates(rows, np.array([candidate.predicted_ms for candidate in drawn]))
+
+    @abstractmethod
+    def latency_span(self) -> tuple[float, float]:
+        """Return the lowest and the highest latency of a candidate, ms, whether it is alive or not."""
 
     @abstractmethod
     def find(self, row: Sequence[int]) -> Candidate | None:
@@ -106,8 +156,8 @@ class Pruner(ABC):
         """
 
     @abstractmethod
-    def why(self, candidate: Candidate) -> Reason | None:
-        """Return why the evaluations so far rule a candidate out; None if they do not."""
+    def why(self, candidate: Candidate) -> Reason | Covered | None:
+        """Return why the evaluations so far, or the table alone, rule a candidate out; None if they do not."""
 
 
 @dataclass
@@ -135,8 +185,18 @@ class Mode(ABC):
     name: str
 
     def options(self) -> dict[str, object]:
-        """Return what shapes the choices besides the campaign's settings; recorded, and compared on resume."""
+        """Return what shapes the choices besides the campaign's settings; recorded, and compared on resume.
+
+        ``open_mode(name, options)`` makes the same mode of them.
+        """
         return {}
+
+    def repeats(self, number: int) -> int:
+        """Return how often draw ``number`` is evaluated, each time with another seed: to learn the noise.
+
+        The first result is the architecture's accuracy, the others are in ``Evaluated.repeats``.
+        """
+        return 1
 
     @abstractmethod
     def pruner(

@@ -19,9 +19,11 @@ from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import InputError
 from dfmobile.execution.base import Executor
 from dfmobile.files import FileLock, storage_error
+from dfmobile.search.certificate import write_certificate
+from dfmobile.search.certified_mode import CertifiedMode
+from dfmobile.search.comparison import copy_table, mode_of, reopened_mode
 from dfmobile.search.engine import Campaign, CampaignProgress, CampaignResult, Report, training_folder
 from dfmobile.search.latencies import MAX_ENUMERATED, Latencies, refuse_unlisted
-from dfmobile.search.modes import open_mode
 from dfmobile.search.settings import CampaignSettings, as_json, differences
 from dfmobile.search.store import CampaignStore, utc_now
 
@@ -158,6 +160,7 @@ def run_campaign(
     progress: Report | None = None,
     *,
     table: Mapping[str, Any] | None = None,
+    table_file: Path | None = None,
 ) -> CampaignResult:
     """Begin a campaign in a folder, or go on with the one that is there.
 
@@ -171,6 +174,8 @@ def run_campaign(
         settings: see :class:`CampaignSettings`.
         progress: told of each step.
         table: what to record about the latency table (path, device, backend, …); JSON-able.
+        table_file: the predictor's table; mode ``certified`` keeps a copy, for the certificate and for the intervals
+            of latency differences, which it needs the table for.
 
     Raises:
         InputError: if no architecture is within the latency range, the evaluator can evaluate none of the space, the
@@ -183,9 +188,10 @@ def run_campaign(
         StorageError: if the folder cannot be written.
     """
     folder = Path(folder)
-    mode = open_mode(settings.mode)
+    size = settings.input_size or space.default_input
+    mode = mode_of(settings, predictor, space, size, table=table_file is not None)
     options = as_json(dict(evaluator_options), f"options of evaluator {evaluator_name!r}")
-    width, height = settings.input_size or space.default_input
+    width, height = size
     # All that can be refused is found out before the folder is touched: a refused search leaves nothing behind.
     asked = {"evaluator": evaluator_name, "options": options}
     described = executor.submit(DESCRIBE, asked).result()
@@ -226,7 +232,11 @@ def run_campaign(
             _check_same(folder, store, stored, identity, settings)
         else:
             latencies.save(folder)
+            certified = isinstance(mode, CertifiedMode) and table_file is not None
             store.set_meta(
+                table_sha256=copy_table(table_file, folder) if certified and table_file else None,
+                # The copy is asked by the rule that the search used, whatever a later version takes for the best.
+                rule=predictor.rule_for(space, width, height) if isinstance(predictor, StagePredictor) else None,
                 identity=identity,
                 budget=settings.budget,
                 table=as_json(dict(table or {}), "the table's description"),
@@ -234,7 +244,10 @@ def run_campaign(
                 created_utc=utc_now(),
             )
         campaign = Campaign(folder, store, space, mode, pruner, settings, read_only=False)
-        return campaign.run(executor, evaluator_name, options, progress)
+        result = campaign.run(executor, evaluator_name, options, progress)
+        if isinstance(mode, CertifiedMode) and result.finished == "exhausted":
+            write_certificate(campaign, mode)
+        return result
 
 
 def _check_same(
@@ -295,6 +308,7 @@ def _replay(folder: Path, store: CampaignStore, space: SearchSpace | None) -> Ca
         seed=identity["seed"],
         lookahead=identity["lookahead"],
         input_size=(width, height),
+        mode_options=identity["mode"]["options"],
     )
-    mode = open_mode(settings.mode)
+    mode = reopened_mode(identity, folder, space, stored.get("rule"))
     return Campaign(folder, store, space, mode, mode.pruner(space, latencies, (low, high)), settings)

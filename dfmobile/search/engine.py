@@ -23,6 +23,8 @@ from dfmobile.search.base import Candidate, Evaluated, Mode, Pruner, SearchState
 from dfmobile.search.settings import CampaignSettings
 from dfmobile.search.store import CampaignStore, EvaluationRecord, encoding_digest, utc_now
 
+REPEATS = "repeats"
+"""In the details of an evaluation: its repeats with other seeds, objects of ``seed``, ``accuracy``, ``seconds``."""
 _CHANGED = "the file was changed, or written by another version; search into a new folder"
 
 
@@ -74,9 +76,23 @@ class CampaignResult:
     finished: str
 
 
-def training_folder(folder: Path, encoding: str) -> Path:
-    """Return where the evaluation of an architecture keeps its files: ``RUN/trainings/<digest>``."""
-    return folder / "trainings" / encoding_digest(encoding)
+def training_folder(folder: Path, encoding: str, repeat: int = 0) -> Path:
+    """Return where the evaluation of an architecture keeps its files: ``RUN/trainings/<digest>``.
+
+    Args:
+        folder: the run folder.
+        encoding: of the architecture.
+        repeat: 0 for the evaluation whose accuracy counts; others have ``-repeat<N>`` behind the digest.
+    """
+    return folder / "trainings" / (encoding_digest(encoding) + (f"-repeat{repeat}" if repeat else ""))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One evaluation that runs: of a draw, with its seed (repeat 0) or another one."""
+
+    record: EvaluationRecord
+    repeat: int
 
 
 class Campaign:
@@ -115,6 +131,7 @@ class Campaign:
         self._read_only = read_only
         self._records = {record.number: record for record in store.draws()}
         self._drawn = 0
+        self._answers: dict[int, dict[int, dict[str, Any]]] = {}
         self._advance(None)
 
     def _draw_due(self) -> bool:
@@ -176,7 +193,8 @@ class Campaign:
 
     def _apply(self, record: EvaluationRecord, progress: Report | None) -> None:
         candidate = self.state.in_flight.pop(0)
-        evaluated = Evaluated(record.number, candidate, float(record.accuracy or 0.0))
+        repeats = tuple(float(item["accuracy"]) for item in record.details.get(REPEATS, ()))
+        evaluated = Evaluated(record.number, candidate, float(record.accuracy or 0.0), repeats)
         pruned = self.state.pruner.apply(evaluated)
         self.state.evaluated.append(evaluated)
         alive = self.state.pruner.alive_count
@@ -212,17 +230,18 @@ class Campaign:
         Raises:
             EvaluationError: if an evaluation fails; everything is kept, and the next run tries it once more.
         """
-        pending: dict[Future[dict[str, Any]], EvaluationRecord] = {}
+        pending: dict[Future[dict[str, Any]], _Job] = {}
 
         def submit(record: EvaluationRecord) -> None:
-            payload = {
-                "evaluator": evaluator_name,
-                "options": dict(evaluator_options),
-                "encoding": record.encoding,
-                "seed": self.settings.seed,
-                "folder": str(training_folder(self.folder, record.encoding).resolve()),
-            }
-            pending[executor.submit(EVALUATE, payload)] = record
+            for repeat in range(self._mode.repeats(record.number)):
+                payload = {
+                    "evaluator": evaluator_name,
+                    "options": dict(evaluator_options),
+                    "encoding": record.encoding,
+                    "seed": self._seed(repeat),
+                    "folder": str(training_folder(self.folder, record.encoding, repeat).resolve()),
+                }
+                pending[executor.submit(EVALUATE, payload)] = _Job(record, repeat)
 
         self._report("resumed" if self._records else "started", None, progress)
         try:
@@ -233,7 +252,8 @@ class Campaign:
             while pending:
                 finished, _ = wait(pending, return_when=FIRST_COMPLETED)
                 in_order = sorted(
-                    ((pending.pop(future), future) for future in finished), key=lambda item: item[0].number
+                    ((pending.pop(future), future) for future in finished),
+                    key=lambda item: (item[0].record.number, item[0].repeat),
                 )
                 errors = [self._failed(*item) for item in in_order if not self._receive(*item)]
                 if errors:
@@ -244,38 +264,51 @@ class Campaign:
                 future.cancel()
         return self.result()
 
-    def _receive(self, record: EvaluationRecord, future: Future[dict[str, Any]]) -> bool:
-        """Store a result at once, whatever its turn; return False if there is none."""
+    def _seed(self, repeat: int) -> int:
+        return (self.settings.seed + repeat) % 2**32
+
+    def _receive(self, job: _Job, future: Future[dict[str, Any]]) -> bool:
+        """Store a result at once, whatever its turn, or with its last repeat; return False if there is none."""
         if future.cancelled() or future.exception() is not None:
             return False
-        answer = future.result()
-        weights = answer["weights"]
+        record = job.record
+        answers = self._answers.setdefault(record.number, {})
+        answers[job.repeat] = future.result()
+        if len(answers) < self._mode.repeats(record.number):
+            return True
+        del self._answers[record.number]
+        answer = answers.pop(0)
+        weights, details = answer["weights"], dict(answer["details"])
+        if answers:
+            details[REPEATS] = [
+                {"seed": self._seed(repeat), "accuracy": item["accuracy"], "seconds": item["seconds"]}
+                for repeat, item in sorted(answers.items())
+            ]
         root = self.folder.resolve()
         if weights is not None and Path(weights).resolve().is_relative_to(root):
             weights = str(Path(weights).resolve().relative_to(root))
-        self.store.add_result(
-            record.number, answer["accuracy"], answer["seconds"], answer["details"], answer["curve"], weights
-        )
+        self.store.add_result(record.number, answer["accuracy"], answer["seconds"], details, answer["curve"], weights)
         self._records[record.number] = replace(
             record,
             accuracy=answer["accuracy"],
             seconds=answer["seconds"],
-            details=answer["details"],
+            details=details,
             curve=answer["curve"],
             weights=weights,
             received_utc=utc_now(),
         )
         return True
 
-    def _failed(self, record: EvaluationRecord, future: Future[dict[str, Any]]) -> EvaluationError:
+    def _failed(self, job: _Job, future: Future[dict[str, Any]]) -> EvaluationError:
         """Record a failed evaluation; return the error that stops the campaign."""
+        record = job.record
         cause = None if future.cancelled() else future.exception()
         if cause is not None and not isinstance(cause, Exception):
             raise cause  # KeyboardInterrupt and its like are no failures of the evaluation
         text = "it was cancelled" if cause is None else str(cause) or type(cause).__name__
         hint = cause.hint if isinstance(cause, DfmobileError) else ""
         times = self.store.add_failure(record.number, text, hint)
-        where = training_folder(self.folder, record.encoding)
+        where = training_folder(self.folder, record.encoding, job.repeat)
         again = "" if times == 1 else f" (attempt {times})"
         error = EvaluationError(
             f"evaluation {record.number}, of {record.encoding}, failed{again}: {text}; its files are in {where}",

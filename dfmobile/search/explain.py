@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dfmobile.architecture import Architecture
-from dfmobile.search.base import Evaluated
+from dfmobile.search.base import Covered, Evaluated
 from dfmobile.search.campaign import Campaign
 
 
@@ -70,14 +70,27 @@ def explain(campaign: Campaign, architecture: Architecture) -> Explanation:
     if reason is None:
         text = f"no result rules it out yet; it is one of {pruner.alive_count} that can be drawn"
         return Explanation(name, "alive", text, {**facts, "alive": pruner.alive_count})
+    if isinstance(reason, Covered):
+        larger = {
+            "encoding": space.architecture(reason.larger.row).text,
+            "predicted_ms": reason.larger.predicted_ms,
+        }
+        text = (
+            f"it is below {larger['encoding']} in the partial order, which is predicted at "
+            f"{larger['predicted_ms']:.4f} ms, no slower than the {candidate.predicted_ms:.4f} ms predicted for this "
+            "one: no training is needed to see that it adds nothing"
+        )
+        return Explanation(name, "ruled out", text, {**facts, "larger": larger})
     larger, better = _facts(campaign, reason.larger), _facts(campaign, reason.better)
+    beyond = f", more than the margin of {reason.margin:.4f} above that," if reason.margin else ""
     text = (
         f"it is below {larger['encoding']} in the partial order, so its accuracy is assumed to be at most "
         f"{larger['accuracy']:.4f}; {'that architecture' if larger == better else better['encoding']} has accuracy "
-        f"{better['accuracy']:.4f} and is predicted at {better['predicted_ms']:.4f} ms, no slower than the "
+        f"{better['accuracy']:.4f}{beyond} and is predicted at {better['predicted_ms']:.4f} ms, no slower than the "
         f"{candidate.predicted_ms:.4f} ms predicted for this one"
     )
-    return Explanation(name, "ruled out", text, {**facts, "larger": larger, "better": better})
+    found = {**facts, "larger": larger, "better": better, "margin": reason.margin}
+    return Explanation(name, "ruled out", text, found)
 
 
 def _evaluable_text(campaign: Campaign) -> str:

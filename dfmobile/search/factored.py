@@ -18,7 +18,7 @@ import numpy.typing as npt
 from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.architecture.spaces.stage_tables import Array, StageTables
 from dfmobile.errors import InputError, MissingExtraError
-from dfmobile.search.base import Candidate, Evaluated, Pruner, Reason
+from dfmobile.search.base import AliveCandidates, Candidate, Evaluated, Pruner, Reason
 from dfmobile.search.boundary import Boundary
 from dfmobile.search.factored_layout import HeadBlock
 from dfmobile.search.factored_masks import Row
@@ -178,6 +178,18 @@ class FactoredPruner(Pruner):
                 values[target] = block.values[places]
                 seen += len(alive)
         return rows, values
+
+    def alive(self, limit: int, generator: np.random.Generator) -> AliveCandidates:
+        """See base class; of more than ``limit`` a uniform sample, in which each comes once."""
+        if self.alive_count == 0:
+            raise LookupError("no candidate is alive")
+        if self.alive_count <= limit:
+            parts = list(self.alive_rows())
+            return AliveCandidates(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        rows, values = self.sample(limit, generator)
+        _, first = np.unique(rows, axis=0, return_index=True)
+        first.sort()
+        return AliveCandidates(rows[first], values[first])
 
     def alive_rows(self) -> Iterator[tuple[npt.NDArray[np.int32], Array]]:
         """Yield rows and latencies (ms) of all that is alive, some at a time, in the fixed order."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import InputError
 from dfmobile.search.base import Candidate, Mode, Pruner, SearchState
+from dfmobile.search.baselines import EvolutionMode, RandomMode, StratifiedMode
+from dfmobile.search.budget_mode import BudgetMode
+from dfmobile.search.certified_mode import CertifiedMode
 from dfmobile.search.latencies import Latencies, open_pruner
+from dfmobile.search.optuna_modes import NSGA2Mode, TPEMode
 
 
 class PaperMode(Mode):
@@ -36,17 +44,43 @@ class PaperMode(Mode):
         return state.pruner.draw(generator)
 
 
-_MODES: dict[str, type[Mode]] = {mode.name: mode for mode in (PaperMode,)}
+_MODES: dict[str, type[Mode]] = {
+    mode.name: mode
+    for mode in (
+        BudgetMode,
+        CertifiedMode,
+        PaperMode,
+        RandomMode,
+        StratifiedMode,
+        EvolutionMode,
+        NSGA2Mode,
+        TPEMode,
+    )
+}
 
 
-def open_mode(name: str) -> Mode:
+def mode_names() -> list[str]:
+    """Return the names of all modes: those that prune first, then the baselines."""
+    return list(_MODES)
+
+
+def open_mode(name: str, options: Mapping[str, Any] | None = None) -> Mode:
     """Return a search strategy.
 
+    Args:
+        name: of the mode.
+        options: its keyword options, for example what ``Mode.options`` returned.
+
     Raises:
-        InputError: if this version has none of that name.
+        InputError: if this version has none of that name, it has no such option, or an option is out of range.
     """
     if name not in _MODES:
         raise InputError(
             f"search mode {name!r} is not available in this version", hint=f"--mode {' or '.join(sorted(_MODES))}"
         )
-    return _MODES[name]()
+    known = inspect.signature(_MODES[name]).parameters
+    unknown = sorted(set(options or {}) - set(known))
+    if unknown:
+        has = f"its options: {', '.join(known)}" if known else "it has no options"
+        raise InputError(f"search mode {name!r} has no option {unknown[0]!r}", hint=has)
+    return _MODES[name](**(options or {}))

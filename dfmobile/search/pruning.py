@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import InputError
-from dfmobile.search.base import Candidate, Evaluated, Pruner, Reason
+from dfmobile.search.base import AliveCandidates, Candidate, Covered, Evaluated, Pruner, Reason
 from dfmobile.search.boundary import Boundary
 
 _CHUNK = 1 << 18  # candidates handled at once: bounds the memory of a gather, and of a draw
@@ -108,6 +108,24 @@ class EnumeratedPruner(Pruner):
         start = chunk * _CHUNK
         return self._candidate(start + int(np.flatnonzero(self._alive[start : start + _CHUNK])[inside]))
 
+    def alive(self, limit: int, generator: np.random.Generator) -> AliveCandidates:
+        """Return the alive candidates, fastest first; of more than ``limit``, that many drawn uniformly.
+
+        Raises:
+            LookupError: if none is alive.
+        """
+        indices = np.flatnonzero(self._alive)
+        if len(indices) == 0:
+            raise LookupError("no candidate is alive")
+        if len(indices) > limit:
+            indices = np.sort(generator.choice(indices, limit, replace=False, shuffle=False))
+        rows = np.stack([column[indices] for column in self._columns], axis=1).astype(np.int32)
+        return AliveCandidates(rows, self._latencies[indices])
+
+    def latency_span(self) -> tuple[float, float]:
+        """Return the lowest and the highest latency of a candidate, ms."""
+        return float(self._latencies[0]), float(self._latencies[-1])
+
     def find(self, row: Sequence[int]) -> Candidate | None:
         """Return the candidate with this row; None if its predicted latency is outside the range."""
         index = self._index(row)
@@ -151,7 +169,7 @@ class EnumeratedPruner(Pruner):
         self._thresholds_ms.append(best.candidate.predicted_ms)
         return pruned + self._rule_out(evaluated.candidate.row, best.candidate.predicted_ms, np.inf)
 
-    def why(self, candidate: Candidate) -> Reason | None:
+    def why(self, candidate: Candidate) -> Reason | Covered | None:
         """Return the first evaluated w, and the fastest z, that rule a candidate out; None if none does."""
         for evaluated, threshold in zip(self._evaluated, self._thresholds_ms, strict=True):
             if candidate.predicted_ms >= threshold and self._precedes(candidate.row, evaluated.candidate.row):
@@ -182,10 +200,6 @@ class EnumeratedPruner(Pruner):
                 below &= order[column[indices], larger]
             bound[below] = np.minimum(bound[below], evaluated.accuracy)
         return np.column_stack([self._latencies[indices], bound])
-
-    def latency_span(self) -> tuple[float, float]:
-        """Return the lowest and the highest latency of a candidate, ms."""
-        return float(self._latencies[0]), float(self._latencies[-1])
 
     def latency_histogram(self, edges: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return how many candidates, and how many alive ones, have a latency in each bin (as ``np.histogram``)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ class CampaignSettings:
     """Settings of a campaign. All but the budget are fixed once it has begun.
 
     Attributes:
-        mode: search strategy; this version has ``paper``.
+        mode: search strategy; see ``dfmobile.search.modes``.
         latency_range: lowest and highest predicted latency (ms) of a candidate, ends included; None: open.
         budget: stop after this many evaluations; None: go on until every candidate is evaluated or ruled out. A
             later run may raise it.
@@ -27,14 +27,16 @@ class CampaignSettings:
         lookahead: L; draw n is made when exactly the results of draws 1 … n − L are applied, so that up to L
             evaluations run at a time and the campaign does not depend on which of them ends first.
         input_size: width and height; None: the space's default.
+        mode_options: of the mode; what is not given has its default.
     """
 
-    mode: str = "paper"
+    mode: str = "budget"
     latency_range: tuple[float | None, float | None] = (None, None)
     budget: int | None = None
     seed: int = 0
     lookahead: int = 2
     input_size: tuple[int, int] | None = None
+    mode_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         low, high = self.latency_range

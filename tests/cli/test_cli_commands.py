@@ -109,6 +109,38 @@ def test_search_continues_explains_and_reports(tmp_path: Path) -> None:
     assert "simulated, not trained" in page.read_text()
 
 
+@pytest.mark.slow
+def test_a_certificate_is_written_checked_and_rejected_when_changed(tmp_path: Path) -> None:
+    table, run = tmp_path / "t.sqlite", tmp_path / "run"
+    document("lut", "build", "--space", "df-mini", "--max-depth", "1", "--passes", "2", "-o", table)
+    search = (
+        "search", "--space", "df-mini", "--max-depth", "1", "--lut", table, "--evaluator", "analytic",
+        "--mode", "certified", "-o", run,
+    )  # fmt: skip
+    assert document(*search)["finished"] == "exhausted"
+    found = document("search", "verify", run)
+    assert found["holds"]
+    assert (
+        found["candidates"]
+        == 35
+        == sum(found[key] for key in ("evaluated", "ruled_out_by_results", "ruled_out_by_table"))
+    )
+    stated = json.loads((run / "certificate.json").read_text())
+    assert stated["latency"]["comparison"] == "interval"  # two passes a block tell how sure a latency is
+    result = CliRunner().invoke(app, ["search", "verify", str(run)])
+    assert "the certificate holds" in result.stdout
+    for line in stated["conditions"]:
+        assert line in result.stdout
+    assert document("search", "why", members()[7], "--run", run)["status"] in ("evaluated", "ruled out")
+    page = CliRunner().invoke(app, ["report", str(run), "-o", str(tmp_path / "report.html")])
+    assert page.exit_code == 0, page.output
+    copy = run / "table.sqlite"
+    copy.write_bytes(copy.read_bytes() + b"\0")
+    result = CliRunner().invoke(app, ["search", "verify", str(run)])
+    assert result.exit_code == 1
+    assert "is not the table that the search was made with" in result.stderr
+
+
 def members() -> list[str]:
     from dfmobile.architecture.spaces import open_space
 

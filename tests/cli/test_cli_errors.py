@@ -103,7 +103,7 @@ def test_an_input_that_was_not_built_is_a_missing_block(table: Path) -> None:
     [
         (("--evaluator", "nothing"), "nothing"),
         (("--evaluator", "analytic", "--option", "unknown=1"), "unknown"),
-        (("--evaluator", "analytic", "--mode", "certified"), "not available"),
+        (("--evaluator", "analytic", "--mode", "annealing"), "not available"),
         (("--evaluator", "analytic"), "lacks"),
     ],
 )

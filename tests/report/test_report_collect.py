@@ -69,7 +69,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with LatencyTable.open(folder / "table.sqlite") as table, LocalExecutor(workers=1) as executor:
         run_campaign(
             folder / "run", space, Predictor(table), "analytic", {}, executor,
-            CampaignSettings(budget=BUDGET, seed=3), table={"path": str(folder / "table.sqlite"), "rule": "sum"},
+            CampaignSettings(mode="paper", budget=BUDGET, seed=3),
+            table={"path": str(folder / "table.sqlite"), "rule": "sum"},
         )  # fmt: skip
     save_profile(PROFILE, folder / "run" / "device.yaml")
     with CampaignStore(folder / "run" / "campaign.sqlite") as store:

@@ -18,6 +18,6 @@ if __name__ == "__main__":
             "analytic",
             {},
             executor,
-            CampaignSettings(budget=budget, seed=7),
+            CampaignSettings(mode="paper", budget=budget, seed=7),
             lambda step: print(step.event, step.evaluated, flush=True),
         )

@@ -37,7 +37,7 @@ def search(
         "analytic",
         options or {},
         executor,
-        CampaignSettings(**settings),
+        CampaignSettings(**{"mode": "paper", **settings}),
         progress,
     )
 
@@ -196,9 +196,16 @@ def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> Non
     assert caught.value.holder_pid is not None
 
 
-def test_a_mode_of_later_versions_says_so(tmp_path: Path) -> None:
-    with HereExecutor() as executor, pytest.raises(InputError, match="not available in this version"):
-        search(tmp_path, executor, mode="certified")
+def test_an_unknown_mode_or_option_says_what_there_is(tmp_path: Path) -> None:
+    with HereExecutor() as executor:
+        with pytest.raises(InputError, match="'annealing' is not available in this version") as caught:
+            search(tmp_path, executor, mode="annealing")
+        assert "budget" in caught.value.hint
+        with pytest.raises(InputError, match="'paper' has no option 'margin'"):
+            search(tmp_path, executor, mode="paper", mode_options={"margin": 1.0})
+        with pytest.raises(InputError, match=r"margin of -1\.0"):
+            search(tmp_path, executor, mode="certified", mode_options={"margin": -1.0})
+    assert not tmp_path.joinpath("campaign.sqlite").exists()
 
 
 def test_a_table_with_skipped_blocks_serves_latency_ranges_below_what_it_skipped(tmp_path: Path) -> None:
@@ -220,7 +227,7 @@ def test_a_table_with_skipped_blocks_serves_latency_ranges_below_what_it_skipped
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        CampaignSettings(**settings)
+        CampaignSettings(**{"mode": "paper", **settings})
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

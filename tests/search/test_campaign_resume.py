@@ -35,7 +35,7 @@ def test_killed_campaigns_end_like_an_unbroken_one(tmp_path: Path) -> None:
         assert kept <= evaluated < 14
         kept = evaluated
     assert kept > 0
-    space, settings = open_space("df-mini", max_depth=2), CampaignSettings(budget=14, seed=7)
+    space, settings = open_space("df-mini", max_depth=2), CampaignSettings(mode="paper", budget=14, seed=7)
     with HereExecutor() as executor:
         resumed = run_campaign(folder, space, MacsPredictor(), "analytic", {}, executor, settings)
         assert len(executor.submitted) == 14 - kept  # nothing that was committed is evaluated again
@@ -52,7 +52,7 @@ def test_killed_campaigns_end_like_an_unbroken_one(tmp_path: Path) -> None:
 def test_interrupted_after_every_single_event(tmp_path: Path, lookahead: int) -> None:
     """Stopped at each event in turn, in one folder: the end is the same."""
     space = open_space("df-mini", max_depth=1)
-    settings = CampaignSettings(budget=8, seed=3, lookahead=lookahead)
+    settings = CampaignSettings(mode="paper", budget=8, seed=3, lookahead=lookahead)
 
     class StopError(Exception):
         pass

@@ -19,7 +19,7 @@ SPACE = open_space("df-mini", max_depth=2)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    settings = CampaignSettings(budget=50, latency_range=(1.7, None))
+    settings = CampaignSettings(mode="paper", budget=50, latency_range=(1.7, None))
     with HereExecutor() as executor:
         run_campaign(folder, SPACE, MacsPredictor(), "analytic", {}, executor, settings)
     return folder
@@ -71,7 +71,9 @@ def test_an_architecture_in_flight(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with HereExecutor() as executor, pytest.raises(KeyboardInterrupt):
-        run_campaign(tmp_path, SPACE, MacsPredictor(), "analytic", {}, executor, CampaignSettings(), interrupt)
+        run_campaign(
+            tmp_path, SPACE, MacsPredictor(), "analytic", {}, executor, CampaignSettings(mode="paper"), interrupt
+        )
     campaign = load_campaign(tmp_path)
     with campaign.store:
         (drawn,) = campaign.store.in_flight()

@@ -54,7 +54,9 @@ class StandInBackend(Backend):
 
 def _search(folder: Path, budget: int = 8, evaluator: Any = evaluate) -> Path:
     with HereExecutor(evaluator) as executor:
-        run_campaign(folder, SPACE, MacsPredictor(), "analytic", {}, executor, CampaignSettings(budget=budget))
+        run_campaign(
+            folder, SPACE, MacsPredictor(), "analytic", {}, executor, CampaignSettings(mode="paper", budget=budget)
+        )
     return folder
 
 

@@ -24,7 +24,9 @@ SPACE = open_space("df-mini", max_depth=1)
 
 def test_worker_processes_find_the_true_boundary_of_the_analytic_evaluator(tmp_path: Path) -> None:
     with LocalExecutor(2) as executor:
-        result = run_campaign(tmp_path / "run", SPACE, MacsPredictor(), "analytic", {}, executor, CampaignSettings())
+        result = run_campaign(
+            tmp_path / "run", SPACE, MacsPredictor(), "analytic", {}, executor, CampaignSettings(mode="paper")
+        )
     evaluator = open_evaluator("analytic")
     rows = SPACE.rows()
     encodings = [SPACE.architecture(row).text for row in rows]
@@ -39,7 +41,7 @@ def test_worker_processes_find_the_true_boundary_of_the_analytic_evaluator(tmp_p
 
 def test_an_unknown_evaluator_stops_before_anything_is_drawn(tmp_path: Path) -> None:
     with LocalExecutor(1) as executor, pytest.raises(PluginError, match="unknown name 'nothing'"):
-        run_campaign(tmp_path, SPACE, MacsPredictor(), "nothing", {}, executor, CampaignSettings())
+        run_campaign(tmp_path, SPACE, MacsPredictor(), "nothing", {}, executor, CampaignSettings(mode="paper"))
 
 
 def test_a_second_process_is_refused_while_the_first_runs(tmp_path: Path) -> None:
