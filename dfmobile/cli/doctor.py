@@ -15,6 +15,7 @@ _EXTRAS = {
     "ncnn": (("ncnn",), "check exported ncnn files"),
     "train": (("torch", "mlxtend"), "train architectures (search --evaluator training, quickstart --train)"),
     "quantize": (("ai_edge_quantizer",), "write and measure static int8 models"),
+    "video": (("cv2",), "label videos (segment)"),
     "adb": (("adb_shell", "adbutils"), "reach phones (devices, profile, bench and lut build with --device adb:…)"),
 }
 

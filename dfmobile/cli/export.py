@@ -47,12 +47,19 @@ def export(
         str,
         typer.Option(
             "--precision",
-            help="fp32; fp16 (.tflite, ncnn: weights only; .onnx: typed, for TensorRT); .tflite also int8.",
+            help="fp32; fp16 (weights: half the size; .onnx: arithmetic too, for TensorRT); int8 (tflite, onnx).",
         ),
     ] = "fp32",
     calibration: Annotated[
         Path | None, typer.Option("--calibration", metavar="DIR", help="int8: images or .npy files of typical inputs.")
     ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="DIR", help="Compare with the reference on these images, not on noise."),
+    ] = None,
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="int8 .onnx: zero points are 0, as TensorRT needs it.")
+    ] = False,
     opset: Annotated[
         int | None, typer.Option("--opset", help="ONNX opset: 13 for TensorRT before 8.4, else 17 (default).")
     ] = None,
@@ -73,6 +80,7 @@ def export(
     from dfmobile.errors import InputError
     from dfmobile.export.exporter import check_options
     from dfmobile.export.exporter import export as export_graph
+    from dfmobile.export.model_texts import model_texts
     from dfmobile.export.network_weights import network_weights
     from dfmobile.graph import initialise
 
@@ -90,6 +98,8 @@ def export(
                 "an engine takes no calibration data here, but TensorRT's own scales",
                 hint="--backend-option calibration-cache=FILE",
             )
+        if check is not None:
+            raise InputError("an engine is not compared here: only the board can run it", hint="leave --check out")
     else:
         if device is not None or backend_option:
             raise InputError(f"format {format!r} is written without a device", hint="leave --device out")
@@ -101,6 +111,8 @@ def export(
             "int8 of given weights needs data to calibrate its ranges with",
             hint="give --calibration DIR: a folder with about 100 typical images",
         )
+    if symmetric and (format, precision) != ("onnx", "int8"):
+        raise InputError("--symmetric is for --format onnx --precision int8")
     resolved = resolve(architecture)
     found = zoo.find(architecture)
     default = (zoo.get(found).width, zoo.get(found).height) if found else zoo.default_input(resolved)
@@ -140,6 +152,7 @@ def export(
         samples = [[np.random.default_rng(seed).standard_normal(network.input_shape, np.float32)]]
         calibrated = f"random (seed {seed})"
         say(f"note: no --calibration given: the ranges of {output} are those of noise; right for timing only")
+    checks = [] if check is None else read_samples(check, network.input_shape, Preprocessing.of_weights(about))
     result = export_graph(
         graph,
         values,
@@ -148,13 +161,13 @@ def export(
         opset=opset,
         precision=precision,
         calibration=samples,
-        metadata={
-            "encoding": resolved.text,
-            "weights": "random" if weights is None else "given",
-            **{key: about[key] for key in ("preprocessing", "normalisation", "classes") if key in about},
-            **({"calibration": calibrated} if calibrated else {}),
-        },
+        symmetric=symmetric,
+        samples=checks,
+        metadata=model_texts(network, about, given=weights is not None, precision=precision, calibrated=calibrated),
     )
+    number = result.verification.samples if result.verification else 0
+    real = check or (calibration if precision == "int8" else None)
+    checked_on = "noise" if real is None else f"{number} of {real}"
     document = {
         "file": str(output),
         "companions": [str(path) for path in result.companions],
@@ -171,6 +184,8 @@ def export(
         "max_difference": result.verification.max_difference if result.verification else None,
         "relative_difference": result.verification.relative if result.verification else None,
         "rms_difference": result.verification.rms if result.verification else None,
+        "argmax_agreement": result.verification.argmax_agreement if result.verification else None,
+        "checked_on": checked_on,
     }
     if json:
         print_json(document)
@@ -182,8 +197,10 @@ def export(
         typer.echo(f"ranges from {calibrated}")
     if result.verification:
         typer.echo(
-            f"checked by running it: differs from the reference by at most {result.verification.relative:.1e} "
-            f"of the scores' standard deviation, {result.verification.rms:.1e} in the mean (RMS)"
+            f"checked by running it on {checked_on}: differs from the reference by at most "
+            f"{result.verification.relative:.1e} of the scores' standard deviation, {result.verification.rms:.1e} in "
+            f"the mean (RMS); {'class' if len(network.output_shape) == 2 else 'pixels'} of the highest score equal: "
+            f"{100 * result.verification.argmax_agreement:.2f} %"
         )
 
 

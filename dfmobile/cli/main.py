@@ -9,14 +9,17 @@ import typer
 from dfmobile import __version__
 from dfmobile.cli import (
     bench,
+    bundle,
     devices,
     doctor,
+    evaluate,
     export,
     lut,
     predict,
     quickstart,
     report,
     search,
+    segment,
     space,
     train,
     weights,
@@ -53,7 +56,10 @@ def options(
     set_debug(debug)
 
 
-for module in (quickstart, doctor, zoo, space, export, devices, bench, lut, predict, search, train, weights, report):
+for module in (
+    *(quickstart, doctor, zoo, space, weights, export, devices, bench, lut, predict, search, train, segment, evaluate),
+    *(bundle, report),
+):
     module.register(app)
 
 

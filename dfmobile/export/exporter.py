@@ -18,10 +18,12 @@ from dfmobile.files import atomic_write, atomic_write_together
 from dfmobile.graph import Graph, Weights
 
 Calibration = Sequence[Sequence[npt.NDArray[np.float32]]]
+CHECKED_SAMPLES = 4
+"""Of the samples that there are, so many, evenly spaced, are run through the reference, which takes seconds each."""
 FORMATS = ("tflite", "onnx", "ncnn")
-PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16"), "ncnn": ("fp32", "fp16")}
-"""By format. fp16 of .tflite and ncnn stores weights as float16 and computes in float32, of .onnx it computes in
-float16, as TensorRT 11 needs it (``onnx_precision``); int8 is static (``quantize``)."""
+PRECISIONS = {"tflite": ("fp32", "fp16", "int8"), "onnx": ("fp32", "fp16", "int8"), "ncnn": ("fp32", "fp16")}
+"""By format. fp16 stores weights as float16 and computes in float32, but of .onnx it computes in float16, as TensorRT
+11 needs it (``onnx_precision``); int8 is static (``quantize``, ``onnx_quantize``)."""
 _DEVICE_FORMATS = ("tensorrt",)  # built where they run, from an .onnx file
 
 
@@ -55,9 +57,8 @@ def check_options(format: str, opset: int | None = None, precision: str = "fp32"
         InputError: if this version does not have it.
     """
     if format not in FORMATS:
-        state = "is unknown"
-        if format in _DEVICE_FORMATS:
-            state = "is not available here: engines are built on the device that runs them"
+        on_device = "is not available here: engines are built on the device that runs them"
+        state = on_device if format in _DEVICE_FORMATS else "is unknown"
         raise InputError(f"export format {format!r} {state}", hint=f"formats: {', '.join(FORMATS)}")
     if precision not in PRECISIONS[format]:
         others = any(precision in known for known in PRECISIONS.values())
@@ -79,6 +80,7 @@ def model_bytes(
     opset: int | None = None,
     precision: str = "fp32",
     calibration: Calibration = (),
+    symmetric: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return a graph as the content of a model file of the given format; arguments as of ``export``.
@@ -104,6 +106,10 @@ def model_bytes(
     from dfmobile.export.onnx import DEFAULT_OPSET, onnx_bytes
 
     content = onnx_bytes(graph, weights, opset=DEFAULT_OPSET if opset is None else opset, metadata=metadata)
+    if precision == "int8":
+        from dfmobile.export.onnx_quantize import quantize_onnx
+
+        return quantize_onnx(content, calibration, symmetric=symmetric)
     if precision != "fp16":
         return content
     from dfmobile.export.onnx_precision import float16_bytes
@@ -120,7 +126,9 @@ def export(
     opset: int | None = None,
     precision: str = "fp32",
     calibration: Calibration = (),
+    symmetric: bool = False,
     verify: bool = True,
+    samples: Calibration = (),
     metadata: Mapping[str, str] | None = None,
 ) -> ExportResult:
     """Write a model file; by default it is run and compared with the numpy reference first.
@@ -132,11 +140,13 @@ def export(
         format: ``"tflite"``, ``"onnx"`` or ``"ncnn"`` (then ``path`` ends in ``.param``, and the weights and a
             description are written beside it as ``.bin`` and ``.json``).
         opset: of an .onnx file, 13 to 21; 17 by default.
-        precision: ``"fp32"``, or ``"fp16"`` (half the size; of .tflite and ncnn files the weights only and the same
-            speed, of .onnx files all but inputs and outputs: for TensorRT); of .tflite files also ``"int8"`` (static,
-            inputs and outputs too).
+        precision: ``"fp32"``, or ``"fp16"`` (half the size; weights only and the same speed, but of .onnx files all
+            but inputs and outputs: for TensorRT), or ``"int8"`` (static; .tflite: inputs and outputs too; .onnx: QDQ).
         calibration: for int8: samples, each with one array ``[N, C, H, W]`` or ``[N, C]`` an input of the graph.
-        verify: compare with the reference before the file is put in place: on random inputs, int8 on the first sample.
+        symmetric: int8 of .onnx files: zero points are 0, as TensorRT needs it.
+        verify: compare with the reference before the file is put in place.
+        samples: real inputs to compare on, at most ``CHECKED_SAMPLES`` of them; without any: int8 on those of the
+            calibration, else random ones.
         metadata: texts to store in the file.
 
     Raises:
@@ -148,12 +158,22 @@ def export(
     """
     check_options(format, opset, precision)
     if format == "ncnn":
-        return _export_ncnn(graph, weights, Path(path), precision, verify, metadata or {})
+        checked = _some(samples) if verify else None
+        return _export_ncnn(graph, weights, Path(path), precision, checked, metadata or {})
     data = model_bytes(
-        graph, weights, format, opset=opset, precision=precision, calibration=calibration, metadata=metadata
+        graph,
+        weights,
+        format,
+        opset=opset,
+        precision=precision,
+        calibration=calibration,
+        symmetric=symmetric,
+        metadata=metadata,
     )
-    sample = calibration[0] if precision == "int8" else None
-    verification = verify_file(data, format, graph, weights, precision=precision, inputs=sample) if verify else None
+    verification = None
+    if verify:
+        checked = _some(samples or (calibration if precision == "int8" else ()))
+        verification = verify_file(data, format, graph, weights, precision=precision, samples=checked)
     atomic_write(path, data)
     if format == "onnx" and opset is None:
         from dfmobile.export.onnx import DEFAULT_OPSET
@@ -169,8 +189,18 @@ def export(
     )
 
 
+def _some(samples: Calibration) -> Calibration:
+    count = min(len(samples), CHECKED_SAMPLES)
+    return [samples[int(index)] for index in np.linspace(0, len(samples) - 1, count).round()] if count else ()
+
+
 def _export_ncnn(
-    graph: Graph, weights: Weights, path: Path, precision: str, verify: bool, metadata: Mapping[str, str]
+    graph: Graph,
+    weights: Weights,
+    path: Path,
+    precision: str,
+    samples: Calibration | None,
+    metadata: Mapping[str, str],
 ) -> ExportResult:
     from dfmobile.export.ncnn import description, ncnn_model, scores_graph
     from dfmobile.runtimes.ncnn import bin_path
@@ -181,7 +211,10 @@ def _export_ncnn(
             hint="a model of ncnn is FILE.param, with FILE.bin and FILE.json beside it: give -o FILE.param",
         )
     model = ncnn_model(graph, weights, half=precision == "fp16")
-    verification = verify_file(model, "ncnn", scores_graph(graph), weights, precision=precision) if verify else None
+    verification = None
+    if samples is not None:
+        scores = scores_graph(graph)
+        verification = verify_file(model, "ncnn", scores, weights, precision=precision, samples=samples)
     contents = {
         path: model.param.encode("ascii"),
         bin_path(path): model.binary,

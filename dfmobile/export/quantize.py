@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile.errors import BackendError, ExportError, InputError, import_extra
+from dfmobile.export.quantize_bias import widen_scales
 from dfmobile.export.tflite_writer import SIGNATURE
 from dfmobile.runtimes.base import check_inputs
 from dfmobile.runtimes.interpreter import nchw
@@ -54,14 +55,32 @@ def quantize_tflite(model: bytes, calibration: Iterable[Sequence[Array]]) -> byt
     try:
         with _quiet(), _large_weights():
             work = quantizer.Quantizer(model, recipe)
-            ranges = work.calibrate({SIGNATURE: samples}, num_threads=1)
+            ranges: dict[str, Any] = {}
+            for sample in samples:
+                _extend(ranges, work.calibrate({SIGNATURE: [sample]}, num_threads=1))
             result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-            return bytes(result.quantized_model)
+            quantised = bytes(result.quantized_model)
     except (ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
         raise ExportError(
             f"ai-edge-quantizer cannot quantise the model: {type(error).__name__}: {' '.join(str(error).split())}",
             hint="export it as fp32, or report it with the architecture",
         ) from error
+    return widen_scales(quantised, model)
+
+
+def _extend(ranges: dict[str, Any], more: dict[str, Any]) -> None:
+    """Extend ranges by those of another sample.
+
+    The quantiser's own way with several samples is a moving average in which the first counts for 95 %: what only the
+    others reach would be clipped, and the order would matter.
+    """
+    for name, values in more.items():
+        known = ranges.get(name)
+        if not known or not values:
+            ranges[name] = known or values
+            continue
+        low, high = np.minimum(known["min"], values["min"]), np.maximum(known["max"], values["max"])
+        ranges[name] = {**known, "min": low, "max": high}
 
 
 def _feed(sample: Sequence[Array], shapes: list[tuple[int, ...]], names: list[str], number: int) -> dict[str, Array]:

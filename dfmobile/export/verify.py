@@ -43,7 +43,7 @@ TOLERANCES = {
 
 @dataclass(frozen=True)
 class Verification:
-    """How a model file compares with the reference; over several outputs, the worst of each.
+    """How a model file compares with the reference; over several outputs or inputs, the worst of each.
 
     Attributes:
         max_difference: largest absolute difference of any element.
@@ -51,6 +51,7 @@ class Verification:
         relative: ``max_difference / std`` of that output.
         argmax_agreement: fraction of pixels whose largest channel is the same; 1.0 where there is one channel.
         rms: root mean square of the differences over ``std`` of that output.
+        samples: on how many inputs they were compared.
     """
 
     max_difference: float
@@ -58,6 +59,7 @@ class Verification:
     relative: float
     argmax_agreement: float
     rms: float
+    samples: int = 1
 
 
 _HINTS = (
@@ -117,6 +119,7 @@ def verify(
     seed: int = 0,
     precision: str = "fp32",
     inputs: Sequence[npt.NDArray[np.float32]] | None = None,
+    samples: Sequence[Sequence[npt.NDArray[np.float32]]] = (),
 ) -> Verification:
     """Run a model file and compare it with the numpy reference in float64.
 
@@ -126,42 +129,28 @@ def verify(
         graph: what the file should compute, training or deployed form.
         weights: the weights of ``graph``.
         seed: of the standard normal inputs.
-        precision: of the file: ``"fp32"``, ``"fp16"`` (weights) or ``"int8"``; says what is allowed (``TOLERANCES``).
+        precision: of the file: ``"fp32"``, ``"fp16"`` or ``"int8"``; says what is allowed (``TOLERANCES``).
         inputs: instead of random ones: one array an input of the graph, e.g. a sample of the calibration data.
+        samples: instead of either: several such; each has to be within what is allowed.
 
     Raises:
         ExportError: if the differences exceed what the precision allows.
         BackendError: if the runtime cannot load or run the file.
     """
-    tolerance = TOLERANCES[precision]
     generator = np.random.default_rng(seed)
-    values = inputs or [generator.standard_normal(shape, np.float32) for _, shape in graph.inputs]
-    with _runner(format)(model_file) as runner:
-        actual = runner.run(values)
-    given = {name: array for (name, _), array in zip(graph.inputs, values, strict=True)}
-    expected = reference.run(graph, weights, given)
-    if len(actual) != len(expected):
-        raise ExportError(f"the written model returns {len(actual)} values, not {len(expected)}")
+    if not samples:
+        samples = [inputs or [generator.standard_normal(shape, np.float32) for _, shape in graph.inputs]]
     results = []
-    for name, found in zip(graph.outputs, actual, strict=True):
-        result = compare(found, expected[name])
-        what = f"output {name!r} of the written {precision} {format} model"
-        for measure, value, allowed in (
-            ("", result.relative, tolerance.largest),
-            (" (root mean square)", result.rms, tolerance.rms),
-        ):
-            if allowed is not None and not value <= allowed:
-                raise ExportError(
-                    f"{what} differs from the reference by {value * result.std:.3g}{measure}, "
-                    f"{value:.3g} of its standard deviation ({allowed:g} allowed)",
-                    hint=_HINTS[precision == "int8"],
-                )
-        if expected[name].dtype.kind == "i" and result.argmax_agreement < tolerance.argmax:
-            raise ExportError(
-                f"{what} agrees with the reference on only {100 * result.argmax_agreement:.3f} % of the pixels",
-                hint=_HINTS[precision == "int8"],
-            )
-        results.append(result)
+    with _runner(format)(model_file) as runner:
+        for values in samples:
+            actual = runner.run(values)
+            given = {name: array for (name, _), array in zip(graph.inputs, values, strict=True)}
+            expected = reference.run(graph, weights, given)
+            if len(actual) != len(expected):
+                raise ExportError(f"the written model returns {len(actual)} values, not {len(expected)}")
+            for name, found in zip(graph.outputs, actual, strict=True):
+                what = f"output {name!r} of the written {precision} {format} model"
+                results.append(_checked(found, expected[name], what, precision))
     worst = max(results, key=lambda item: item.relative)
     return Verification(
         max_difference=worst.max_difference,
@@ -169,4 +158,27 @@ def verify(
         relative=worst.relative,
         argmax_agreement=min(item.argmax_agreement for item in results),
         rms=max(item.rms for item in results),
+        samples=len(samples),
     )
+
+
+def _checked(actual: npt.NDArray[Any], expected: npt.NDArray[Any], what: str, precision: str) -> Verification:
+    """Compare one output and refuse it where it is further off than the precision allows."""
+    tolerance = TOLERANCES[precision]
+    result = compare(actual, expected)
+    for measure, value, allowed in (
+        ("", result.relative, tolerance.largest),
+        (" (root mean square)", result.rms, tolerance.rms),
+    ):
+        if allowed is not None and not value <= allowed:
+            raise ExportError(
+                f"{what} differs from the reference by {value * result.std:.3g}{measure}, "
+                f"{value:.3g} of its standard deviation ({allowed:g} allowed)",
+                hint=_HINTS[precision == "int8"],
+            )
+    if expected.dtype.kind == "i" and result.argmax_agreement < tolerance.argmax:
+        raise ExportError(
+            f"{what} agrees with the reference on only {100 * result.argmax_agreement:.3f} % of the pixels",
+            hint=_HINTS[precision == "int8"],
+        )
+    return result

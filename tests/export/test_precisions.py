@@ -114,6 +114,18 @@ def test_int8_takes_weights_above_32_mib() -> None:
 
 
 @quantiser
+def test_int8_ranges_reach_what_any_sample_reaches_in_whatever_order() -> None:
+    graph = residual_block()
+    model = tflite_bytes(graph, initialise(graph))
+    samples = [[np.float32(size) * sample(graph, seed)[0]] for seed, size in enumerate((1, 3, 0.5))]
+    assert quantize_tflite(model, samples) == quantize_tflite(model, samples[::-1])
+    with LiteRTRunner(quantize_tflite(model, samples)) as runner:
+        for values in samples:
+            expected = expected_of(graph, initialise(graph), values)[0]
+            assert np.abs(runner.run(values)[0] - expected).max() <= 8 * runner.output_steps()[0]
+
+
+@quantiser
 def test_int8_data_that_do_not_fit_are_refused() -> None:
     graph = residual_block()
     model = tflite_bytes(graph, initialise(graph))
