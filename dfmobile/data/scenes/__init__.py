@@ -1,4 +1,4 @@
-"""Procedural street scenes: images and labels of 19 classes, for machines without data. Synthetic, and said to be so."""
+"""Procedural street scenes, images and labels of 19 classes, for machines without data: synthetic, no photographs."""
 
 from dfmobile.data.scenes.scene import VERSION, render_scene
 

@@ -110,7 +110,8 @@ class Canvas:
     def texture(self, tile: Float32Array, window: tuple[slice, slice] | None = None) -> Float32Array:
         """Return the part of a noise tile that lies under a window (None: under all), float32 ``[rows, columns]``."""
         rows, columns = (slice(0, self.height), slice(0, self.width)) if window is None else window
-        return tile[self._top + rows.start : self._top + rows.stop, self._left + columns.start : self._left + columns.stop]
+        below = tile[self._top + rows.start : self._top + rows.stop]
+        return below[:, self._left + columns.start : self._left + columns.stop]
 
     def window(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice] | None:
         """Return the pixels whose centres are in a rectangle, None if there are none.

@@ -53,9 +53,7 @@ def draw_planes(street: Street, draws: Draws) -> list[Plane]:
             windows = (draws.between(2.8, 3.8), draws.between(1.8, 3.4))
             top = draws.between(6, 20)
             if draws.chance(0.85):
-                planes.append(
-                    Plane(labels.BUILDING, line, ahead, ahead + length, top, draws.pick(FACADES), windows)
-                )
+                planes.append(Plane(labels.BUILDING, line, ahead, ahead + length, top, draws.pick(FACADES), windows))
             ahead += length + (draws.between(3, 12) if draws.chance(0.35) else 0.0)
         planes += _barriers(street.sidewalk[number] + side * 0.15, draws)
     return planes
