@@ -12,6 +12,7 @@ from dfmobile.errors import InputError
 CLASS_WEIGHTS = ("none", "enet", "median")
 LOSS_AT = ("output", "image")
 MIXED_PRECISION = ("auto", "none", "bfloat16", "float16")
+DEVICES = ("auto", "cpu", "cuda")
 STAGES = (3, 4, 5)
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -61,6 +62,7 @@ class SegmentationOptions:
         temperature: of scores in the distillation loss.
         mixed_precision: ``"auto"`` (on a GPU bfloat16, or float16 where it has none; on CPUs none) or one of
             ``"none"``, ``"bfloat16"``, ``"float16"``.
+        device: ``"auto"`` (a GPU where torch finds one), ``"cpu"`` or ``"cuda"``.
         validation_images: scenes: how many (None: 100); trees: at most so many (None: all).
         scene_seed: seed of the series of scenes; not the seed of the trainings.
         cache: folder for painted scenes, or None; no part of the record.
@@ -94,6 +96,7 @@ class SegmentationOptions:
     teacher_share: float = 0.5
     temperature: float = 2.0
     mixed_precision: str = "auto"
+    device: str = "auto"
     validation_images: int | None = None
     scene_seed: int = 0
     cache: str | None = None
@@ -148,6 +151,7 @@ class SegmentationOptions:
             ("class_weights", CLASS_WEIGHTS),
             ("loss_at", LOSS_AT),
             ("mixed_precision", MIXED_PRECISION),
+            ("device", DEVICES),
             ("auxiliary_stage", STAGES),
             ("preset", (None, *PRESETS)),
         ):
@@ -204,7 +208,7 @@ def parse_extent(name: str, value: Any) -> tuple[int, int] | None:
     pair = value
     if isinstance(value, str):
         pair = [int(part) if part.isascii() and part.isdigit() and len(part) < 6 else 0 for part in value.split("x")]
-    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(type(item) is int and 0 < item for item in pair):
+    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(type(item) is int and item > 0 for item in pair):
         return int(pair[0]), int(pair[1])
     raise InputError(f"{name} is {value!r}", hint="width and height, for example 256x128")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from dfmobile.architecture import build, resolve
 from dfmobile.data.dataset import UInt8Array
 from dfmobile.data.input_preprocessing import Preprocessing
+from dfmobile.data.tree_images import MASK_END
 from dfmobile.errors import InputError, import_extra
 from dfmobile.export.network_weights import network_weights
 from dfmobile.export.torch_module import torch_module
@@ -59,7 +61,14 @@ class Teacher:
 
 
 def describe_teacher(path: Path) -> dict[str, Any]:
-    """Return what a record says of a teacher: its weights by digest, or the folder of its masks by name and digests."""
-    if path.is_dir():
-        return {"masks": path.name}
-    return {"weights_sha256": sha256_hex(path)}
+    """Return what a record says of a teacher: a digest of its weights, or of the label maps that a folder has.
+
+    Raises:
+        StorageError: if a file cannot be read.
+    """
+    if not path.is_dir():
+        return {"weights_sha256": sha256_hex(path)}
+    digest = hashlib.sha256()
+    for mask in sorted(path.glob(f"*{MASK_END}")):
+        digest.update(f"{mask.name} {sha256_hex(mask)}\n".encode())
+    return {"masks_sha256": digest.hexdigest()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from dfmobile.data.cityscapes import IGNORED
 from dfmobile.data.dataset import UInt8Array
@@ -61,17 +62,18 @@ class CropAugmentation:
         return _bilinear(_bilinear(image, rows, 1), columns, 2), np.where(inside, taken, np.uint8(IGNORED))
 
 
-def _places(extent: int, source: int, scale: float, share: float) -> np.ndarray:
+def _places(extent: int, source: int, scale: float, share: float) -> npt.NDArray[np.float64]:
     """Return where the pixels of a crop are in the source, float64 ``[extent]``: pixel centres are whole numbers."""
     if scale == 1.0 and source >= extent:
         # Whole pixels: nothing is blurred.
         return np.arange(extent, dtype=np.float64) + int(share * (source - extent + 1))
     room = source - extent / scale
     first = room * share if room >= 0 else room / 2
-    return first + (np.arange(extent) + 0.5) / scale - 0.5
+    places: npt.NDArray[np.float64] = first + (np.arange(extent, dtype=np.float64) + 0.5) / scale - 0.5
+    return places
 
 
-def _bilinear(image: UInt8Array, places: np.ndarray, axis: int) -> UInt8Array:
+def _bilinear(image: UInt8Array, places: npt.NDArray[np.float64], axis: int) -> UInt8Array:
     """Sample along one axis in fixed point, places outside as the border."""
     extent = image.shape[axis]
     clipped = np.clip(places, 0, extent - 1)
@@ -83,4 +85,5 @@ def _bilinear(image: UInt8Array, places: np.ndarray, axis: int) -> UInt8Array:
     weight = share.reshape((-1, 1) if axis == 1 else (1, -1))
     # At most 255 · 256 + 128: fits into 16 bits.
     total = np.take(image, lower, axis) * (np.uint16(_UNIT) - weight) + np.take(image, upper, axis) * weight
-    return ((total + np.uint16(_UNIT // 2)) >> 8).astype(np.uint8)
+    sampled: UInt8Array = ((total + np.uint16(_UNIT // 2)) >> 8).astype(np.uint8)
+    return sampled

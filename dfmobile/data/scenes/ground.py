@@ -42,7 +42,9 @@ class Street:
     @classmethod
     def draw(cls, draws: Draws) -> Street:
         """Draw a street; the camera drives near its middle."""
-        road, sidewalk, front = [], [], []
+        road: list[float] = []
+        sidewalk: list[float] = []
+        front: list[float] = []
         for side in (-1, 1):
             kerb = draws.between(2.8, 5.6)
             edge = kerb + draws.between(1.4, 3.4)
@@ -55,7 +57,8 @@ class Street:
 def repeated(values: Float32Array, period: float, share: float) -> BoolArray:
     """Return where a coordinate is in the first ``share`` of each ``period``."""
     cycles = values / np.float32(period)
-    return (cycles - np.floor(cycles)) < np.float32(share)
+    inside: BoolArray = (cycles - np.floor(cycles)) < np.float32(share)
+    return inside
 
 
 def paint_sky(canvas: Canvas, camera: Camera, draws: Draws) -> None:
@@ -108,7 +111,7 @@ def _marks(across: Float32Array, ahead: Float32Array, street: Street, draws: Dra
     left, right = street.road
     dashed = repeated(ahead + np.float32(draws.between(0, 6)), 6.0, 0.55)
     lane = draws.between(left / 3, right / 3)
-    marks = (np.abs(across - np.float32(lane)) < 0.09) & dashed
+    marks: BoolArray = (np.abs(across - np.float32(lane)) < 0.09) & dashed
     if draws.chance(0.5):
         for edge in (left + 0.5, right - 0.5):
             marks |= np.abs(across - np.float32(edge)) < 0.07

@@ -141,7 +141,8 @@ def _paint_end_wall(canvas: Canvas, camera: Camera, plane: Plane) -> None:
 def _away(offset: Float32Array, across: float) -> Float32Array:
     """Return column offsets of the plane's sign: rays to the other side never meet it (they end up far ahead)."""
     least = np.float32(0.01)
-    return np.maximum(offset, least) if across > 0 else np.minimum(offset, -least)
+    kept: Float32Array = np.maximum(offset, least) if across > 0 else np.minimum(offset, -least)
+    return kept
 
 
 def _material(
