@@ -283,10 +283,10 @@ def test_a_malformed_encoding_is_refused(tmp_path: Path) -> None:
 
 def torchrun(folder: Path, processes: int) -> dict[str, Any]:
     arguments = [f"{name}={json.dumps(value)}" for name, value in OPTIONS.items() if name not in ("data", "epochs")]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-        "--no-python", sys.executable, "-c", "from dfmobile.cli.main import main; main()", "train", TINY, "--data", "scenes:8", "--epochs", "2", "-o", str(folder),
-    ]  # fmt: skip
+    script = "from dfmobile.cli.main import main; main()"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += ["--no-python", sys.executable, "-c", script]
+    command += ["train", TINY, "--data", "scenes:8", "--epochs", "2", "-o", str(folder)]
     for argument in arguments:
         command += ["--option", argument]
     done = subprocess.run(
