@@ -232,7 +232,11 @@ def search(
     space: Annotated[str | None, typer.Option("--space", help="Search space.")] = None,
     lut: Annotated[Path | None, typer.Option("--lut", metavar="TABLE", help="Latency table.")] = None,
     evaluator: Annotated[
-        str | None, typer.Option("--evaluator", help="Gives accuracies: training, or analytic (simulated).")
+        str | None,
+        typer.Option(
+            "--evaluator",
+            help="Gives accuracies: training, segmentation (networks with a decoder), or analytic (simulated).",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="RUN/", help="Run folder.")] = None,
     input: InputOption = None,
