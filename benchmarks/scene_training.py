@@ -85,14 +85,14 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--image-size", default="256x128")
-    parser.add_argument("--network", default=NETWORK)
+    parser.add_argument("--network", action="append", help="encoding; with --quick repeatable")
     parser.add_argument("--quick", action="store_true", help="the quick preset on several networks")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     now = datetime.datetime.now(datetime.timezone.utc)
     print(f"{now:%Y-%m-%d %H:%M} UTC, {processor()}, {platform.platform()}, one thread")
     if arguments.quick:
-        quick(QUICK_NETWORKS, arguments.seeds)
+        quick(tuple(arguments.network or QUICK_NETWORKS), arguments.seeds)
         return
     options = {
         "data": f"scenes:{arguments.scenes}",
@@ -101,7 +101,7 @@ def main() -> None:
         "learning_rate": 0.15,
     }
     print(f"options: {options}, others as by default")
-    smoke(options, arguments.network)
+    smoke(options, (arguments.network or [NETWORK])[0])
 
 
 if __name__ == "__main__":

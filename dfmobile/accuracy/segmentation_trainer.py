@@ -142,6 +142,10 @@ class SegmentationTrainer(ResumableTrainer):
                 )
             total += loss
         self.confusion = self.validate()
+        if not self.confusion.counts.any():
+            raise EvaluationError(
+                "no validation image has a labelled pixel", hint="labels are trainIds; 255 is ignored"
+            )
         self.epoch += 1
         point = {
             "epoch": self.epoch,

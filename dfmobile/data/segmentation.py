@@ -114,7 +114,7 @@ class SegmentationData:
         """Measure the training images; at most ``STATISTICS_IMAGES`` of them, evenly spaced.
 
         Raises:
-            InputError: if a side is empty, or the two differ in classes.
+            InputError: if a side is empty, the two differ in classes, or nothing is labelled.
             StorageError, FileFormatError: if a file cannot be read or is damaged.
         """
         if not len(train) or not len(validation):
@@ -135,6 +135,8 @@ class SegmentationData:
             counts = np.bincount(labels[0, 0].ravel(), minlength=256)[:classes].astype(np.int64)
             pixels += counts
             present += (counts > 0) * counts.sum()
+        if not pixels.any():
+            raise InputError("no training image has a labelled pixel", hint="labels are trainIds; 255 is ignored")
         count = len(chosen) * train.size[0] * train.size[1]
         mean = totals / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))

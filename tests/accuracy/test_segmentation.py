@@ -216,6 +216,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         evaluate_with(tmp_path)
 
 
+def test_trees_without_labels_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    tree = write_tree(tmp_path / "streets")
+    for split, message in (("val", "no validation image"), ("train", "no training image")):
+        for path in (tree / "gtFine" / split).glob("*/*.png"):
+            Image.new("L", (64, 32), 255).save(path)
+        with pytest.raises((InputError, EvaluationError), match=f"{message} has a labelled pixel"):
+            evaluate_with(tmp_path / split, data=str(tree), image_size=None, batch_size=2)
+
+
 def test_no_gpu_is_said_so(tmp_path: Path) -> None:
     import torch
 
