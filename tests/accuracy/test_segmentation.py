@@ -321,3 +321,13 @@ def test_two_processes_of_torchrun_train_one_network(tmp_path: Path) -> None:
     assert two["curve"][0]["train_loss"] == pytest.approx(alone.curve[0]["train_loss"], rel=0.3)
     again = torchrun(tmp_path / "again", 2)
     assert [p["validation_accuracy"] for p in again["curve"]] == [p["validation_accuracy"] for p in two["curve"]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_small_network_learns_the_scenes(tmp_path: Path) -> None:
+    # The setting of benchmarks/scene_training.py: about two and a half minutes of one core.
+    evaluator = SegmentationEvaluator(data="scenes:400", epochs=24, learning_rate=0.15)
+    result = evaluator.evaluate(request_for(tmp_path, "shuffle/2x24/4x48/2x96+seg:24,48,48"))
+    assert result.accuracy > 0.5
+    assert all(value is not None for value in result.details["iou"].values())
