@@ -16,14 +16,14 @@ DEVICES = ("auto", "cpu", "cuda")
 STAGES = (3, 4, 5)
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # For searches that end in minutes: the order of networks matters, not their last per cent.
+    # For searches that end in minutes. At 128x64 deeper networks fell far behind: docs/benchmarks/scene-training.md.
     "quick": {
         "data": "scenes:300",
-        "image_size": (128, 64),
-        "validation_images": 100,
-        "epochs": 10,
+        "image_size": (192, 96),
+        "validation_images": 60,
+        "epochs": 12,
         "batch_size": 8,
-        "learning_rate": 0.2,
+        "learning_rate": 0.3,
         "scales": (1.0, 1.25),
     },
 }

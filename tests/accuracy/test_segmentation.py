@@ -277,7 +277,7 @@ def test_options_out_of_range_are_named(wrong: dict[str, Any]) -> None:
 
 def test_a_preset_gives_way_to_options() -> None:
     quick = SegmentationEvaluator(preset="quick", epochs=1).options
-    assert (quick.epochs, quick.image_size) == (1, (128, 64))
+    assert (quick.epochs, quick.image_size) == (1, (192, 96))
     assert SegmentationEvaluator(image_size="96x64").options.image_size == (96, 64)
 
 
