@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
-from dfmobile.accuracy.checkpoint import Arrays, Checkpoint
 from dfmobile.accuracy.initialise import initial_weights
 from dfmobile.accuracy.options import TrainingOptions
+from dfmobile.accuracy.resumable import ResumableTrainer, sgd
 from dfmobile.data.augment import augment
 from dfmobile.data.dataset import ImageDataset, TrainingData, UInt8Array
-from dfmobile.errors import EvaluationError, FileFormatError, InputError
-from dfmobile.export.torch_module import module_weights, torch_module
-from dfmobile.graph import Graph, Weights
+from dfmobile.errors import EvaluationError, InputError
+from dfmobile.export.torch_module import torch_module
+from dfmobile.graph import Graph
 
 VALIDATION_BATCH = 250
 
@@ -58,7 +57,7 @@ def learning_rate(step: int, steps: int, options: TrainingOptions) -> float:
     return options.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-class Trainer:
+class Trainer(ResumableTrainer):
     """A training in progress.
 
     Args:
@@ -66,10 +65,6 @@ class Trainer:
         data: what it learns from.
         options: how.
         seed: of the starting weights, the order of the images and their augmentation.
-
-    Attributes:
-        epoch: number of finished epochs.
-        curve: one JSON object for each of them.
 
     Raises:
         InputError: if there are fewer training images than a batch has.
@@ -81,36 +76,16 @@ class Trainer:
                 f"{len(data.train)} training images are fewer than a batch of {options.batch_size}",
                 hint="give a smaller batch_size",
             )
+        # Channels last: 1.5 times as fast as the default layout for these small networks on CPUs.
+        module = torch_module(graph, initial_weights(graph, seed)).to(memory_format=torch.channels_last)
+        optimiser = sgd(module, options.learning_rate, options.momentum, options.weight_decay)
+        super().__init__(module, optimiser, options.epochs)
         self._data = data
         self._options = options
         self._seed = seed
-        # Channels last: 1.5 times as fast as the default layout for these small networks on CPUs.
-        self._module = torch_module(graph, initial_weights(graph, seed)).to(memory_format=torch.channels_last)
         self._mean = torch.from_numpy(data.mean * 255).view(-1, 1, 1)
         self._factor = torch.from_numpy(1 / (data.std * 255)).view(-1, 1, 1)
-        self._optimiser = self._make_optimiser()
         self._steps_an_epoch = len(data.train) // options.batch_size
-        self.epoch = 0
-        self.curve: list[dict[str, Any]] = []
-
-    def _make_optimiser(self) -> torch.optim.SGD:
-        decayed = [parameter for parameter in self._module.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self._module.parameters() if parameter.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self._options.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        momentum = self._options.momentum
-        return torch.optim.SGD(groups, lr=self._options.learning_rate, momentum=momentum, nesterov=momentum > 0)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done."""
-        return self.epoch >= self._options.epochs
-
-    def weights(self) -> Weights:
-        """Return copies of the network's weights, by ``<node>.<role>``."""
-        return module_weights(self._module)
 
     def run_epoch(self, *, validate: bool = True) -> dict[str, Any]:
         """Train for one epoch, validate, and return (and keep) the learning curve's new point.
@@ -172,44 +147,3 @@ class Trainer:
                 right += int((scores.argmax(1) == labels).sum())
                 loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
         return right / len(dataset), loss / len(dataset)
-
-    def checkpoint(self) -> Checkpoint:
-        """Write down everything that the next epoch depends on."""
-        arrays: Arrays = {f"model/{name}": value.numpy().copy() for name, value in self._state().items()}
-        for number, parameter in enumerate(self._parameters()):
-            momentum = self._optimiser.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                arrays[f"momentum/{number}"] = momentum.numpy().copy()
-        arrays["torch_generator"] = torch.get_rng_state().numpy().copy()
-        return Checkpoint({"epoch": self.epoch, "curve": self.curve}, arrays)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint of a training with the same graph, data, options and seed.
-
-        Raises:
-            FileFormatError: if it is of another network.
-        """
-        try:
-            arrays = checkpoint.arrays
-            with torch.no_grad():
-                for name, value in self._state().items():
-                    value.copy_(torch.from_numpy(arrays[f"model/{name}"]))
-                for number, parameter in enumerate(self._parameters()):
-                    momentum = torch.from_numpy(arrays[f"momentum/{number}"])
-                    if momentum.shape != parameter.shape:
-                        raise ValueError("a momentum has another shape")  # noqa: TRY301
-                    self._optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-            torch.set_rng_state(torch.from_numpy(arrays["torch_generator"]))
-            self.curve = list(checkpoint.state["curve"])
-            self.epoch = int(checkpoint.state["epoch"])
-        except (KeyError, ValueError, RuntimeError, TypeError) as error:
-            raise FileFormatError(
-                f"the checkpoint does not fit this training: {error}", hint="remove its folder to begin again"
-            ) from error
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        state: dict[str, torch.Tensor] = nn.Module.state_dict(self._module)
-        return state
-
-    def _parameters(self) -> list[torch.Tensor]:
-        return [parameter for group in self._optimiser.param_groups for parameter in group["params"]]

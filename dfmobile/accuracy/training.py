@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from dfmobile.accuracy.base import Evaluation, EvaluationRequest, Evaluator
-from dfmobile.accuracy.checkpoint import Checkpoint
 from dfmobile.accuracy.options import TrainingOptions, option_names
 from dfmobile.accuracy.scaling import trained_architecture
+from dfmobile.accuracy.training_folder import (
+    CHECKPOINT,
+    CURVE,
+    RESULT,
+    WEIGHTS,
+    Progress,
+    finished_evaluation,
+    run_to_end,
+    write_result,
+)
 from dfmobile.architecture import Architecture, build
 from dfmobile.data import TrainingData, open_data
-from dfmobile.errors import FileFormatError, InputError, import_extra
+from dfmobile.errors import InputError, import_extra
 from dfmobile.export.weights import save_weights
-from dfmobile.files import atomic_write_json, read_json
 from dfmobile.graph import cost
 
-if TYPE_CHECKING:
-    from dfmobile.accuracy.trainer import Trainer
-
 LABEL = "training (PyTorch, validation accuracy after the last epoch)"
-CHECKPOINT, CURVE, RESULT, WEIGHTS = "checkpoint.npz", "curve.json", "evaluation.json", "weights.npz"
-
-Progress = Callable[[dict[str, Any]], None]
+__all__ = ["CHECKPOINT", "CURVE", "LABEL", "RESULT", "WEIGHTS", "TrainingEvaluator"]
 
 
 class TrainingEvaluator(Evaluator):
@@ -114,22 +116,13 @@ class TrainingEvaluator(Evaluator):
         architecture, scaling = self.trained(request.encoding)
         data = self.data()
         identity = self._identity(request, architecture)
-        finished = _finished(request.folder, identity)
+        finished = finished_evaluation(request.folder, identity)
         if finished is not None:
             return finished
         graph = build(architecture, *data.size).graph
         with fixed_torch(self.options.threads, request.seed):
             trainer = Trainer(graph, data, self.options, request.seed)
-            _resume(trainer, request.folder / CHECKPOINT, identity)
-            while not trainer.finished:
-                point = trainer.run_epoch()
-                checkpoint = trainer.checkpoint()
-                Checkpoint({**checkpoint.state, "identity": identity}, checkpoint.arrays).save(
-                    request.folder / CHECKPOINT
-                )
-                atomic_write_json(request.folder / CURVE, trainer.curve)
-                if progress is not None:
-                    progress(point)
+            run_to_end(trainer, request.folder, identity, progress)
             weights = trainer.weights()
         details = {
             "label": LABEL,
@@ -150,47 +143,13 @@ class TrainingEvaluator(Evaluator):
             curve=trainer.curve,
             weights=request.folder / WEIGHTS,
         )
-        # The weights' place is relative: a run folder may be moved.
-        document = {**evaluation.to_json(), "weights": WEIGHTS, "identity": identity}
-        atomic_write_json(request.folder / RESULT, document)
-        (request.folder / CHECKPOINT).unlink(missing_ok=True)
+        write_result(request.folder, evaluation, identity)
         return evaluation
 
     def _identity(self, request: EvaluationRequest, architecture: Architecture) -> str:
         """Return a digest of everything that a training's result depends on."""
         parts = [self.describe(), request.encoding, architecture.text, request.seed]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _check_identity(found: object, identity: str, folder: Path) -> None:
-    if found != identity:
-        raise InputError(
-            f"{folder} holds a training of another architecture, seed, data or options",
-            hint="choose another folder, or remove this one",
-        )
-
-
-def _finished(folder: Path, identity: str) -> Evaluation | None:
-    """Return the result of an evaluation that has ended, None if it has not."""
-    if not (folder / RESULT).exists():
-        return None
-    document = read_json(folder / RESULT)
-    try:
-        _check_identity(document["identity"], identity, folder)
-        if not (folder / document["weights"]).is_file():
-            raise FileFormatError(f"{folder} has lost its {WEIGHTS}", hint="remove the folder to train again")
-        return Evaluation.from_json({**document, "weights": str(folder / document["weights"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(
-            f"{folder / RESULT} is not an evaluation: {error!r}", hint="remove the folder to train again"
-        ) from error
-
-
-def _resume(trainer: Trainer, path: Path, identity: str) -> None:
-    if path.exists():
-        checkpoint = Checkpoint.load(path)
-        _check_identity(checkpoint.state.get("identity"), identity, path.parent)
-        trainer.restore(checkpoint)
 
 
 def _torch_details(options: TrainingOptions) -> dict[str, Any]:

@@ -240,7 +240,11 @@ def search(
     space: Annotated[str | None, typer.Option("--space", help="Search space: its name, or a FILE.yaml.")] = None,
     lut: Annotated[Path | None, typer.Option("--lut", metavar="TABLE", help="Latency table.")] = None,
     evaluator: Annotated[
-        str | None, typer.Option("--evaluator", help="Gives accuracies: training, tabular, analytic (simulated).")
+        str | None,
+        typer.Option(
+            "--evaluator",
+            help="Gives accuracies: tabular, training, segmentation (of decoders), analytic (simulated).",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="RUN/", help="Run folder.")] = None,
     input: InputOption = None,
