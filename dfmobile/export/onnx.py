@@ -1,4 +1,4 @@
-"""Op graph to .onnx: NCHW, batch norm folded, checked by onnx's own checker (extra ``onnx``)."""
+"""Op graph to .onnx: NCHW, in the exported form, checked by onnx's own checker (extra ``onnx``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 from dfmobile import __version__
 from dfmobile.errors import ExportError, InputError, import_extra
 from dfmobile.graph import Graph, Node, Weights, ops
-from dfmobile.graph.fold import fold_batch_norm, fold_weights
+from dfmobile.graph.exported import exported_form
+from dfmobile.graph.merge_depthwise import merge_depthwise, merge_depthwise_weights
 from dfmobile.graph.reference import bilinear_kernel
 
 OPSETS = range(13, 22)
@@ -205,10 +206,11 @@ def onnx_bytes(
         raise InputError(
             f"opset {opset} cannot be written", hint=f"choose one from {OPSETS.start} to {OPSETS.stop - 1}"
         )
-    graph.check_weights(weights)
-    names = dict(zip(fold_batch_norm(graph).outputs, graph.outputs, strict=True))
-    if any(isinstance(node.op, ops.BatchNorm) for node in graph.nodes):
-        graph, weights = fold_batch_norm(graph), fold_weights(graph, weights)
+    exported = exported_form(graph)
+    names = dict(zip(exported.graph.outputs, graph.outputs, strict=True))
+    weights = exported.weights(weights)
+    # Twice as fast in ONNX Runtime, which has no fast depthwise conv of three channels; LiteRT has one.
+    graph, weights = merge_depthwise(exported.graph), merge_depthwise_weights(exported.graph, weights)
     if len(names) < len(graph.outputs) or set(names) & {name for name, _ in graph.inputs}:
         raise ExportError("a graph that returns one of its inputs, or a value twice, cannot be written as ONNX")
     lowering = _Lowering(graph, weights, opset)

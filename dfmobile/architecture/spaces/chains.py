@@ -210,8 +210,9 @@ class ChainSpace(SearchSpace):
         stages, narrow = len(self.stages), self.widths[0]
         for low, high in itertools.combinations_with_replacement(self.widths, 2):
             for position in range(stages):
-                # Before the stage: `low`; in it: high (first block), and low,high (next block); after it: high.
-                for middle in ((high,), (low, high)):
+                # Before the stage: `low`; in it: high (first block), low,high (next block), three high (next blocks
+                # that are not the last: where there are shuffles they have other forms); after it: high.
+                for middle in ((high,), (low, high), (high, high, high)):
                     if middle in self._lists.ids:
                         before = low if position else narrow
                         yield self._with_lists([(before,)] * position + [middle] + [(high,)] * (stages - position - 1))
@@ -241,7 +242,9 @@ class ChainSpace(SearchSpace):
             total += tables[f"stage{stage}.first"][before, lists.first_rank[ids]]
             if self.max_depth > 1:
                 following = tables[f"stage{stage}.next"]
-                total += (lists.next_counts @ following.reshape(-1, following.shape[2]))[ids]
+                first, second, kept = following.shape
+                counts = lists.next_counts[:, :first, :second].reshape(-1, first * second)
+                total += (counts @ following.reshape(-1, kept))[ids]
             before = lists.last_rank[ids]
         if self._decoders is None:
             total += tables["head"][before, 0]
