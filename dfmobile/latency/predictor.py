@@ -16,6 +16,7 @@ from dfmobile import registry
 from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.errors import InputError, MissingBlocksError
+from dfmobile.graph.exported import EXPORT_VERSION
 from dfmobile.latency import model_rules  # noqa: F401  (registers its rules)
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.calibration import stored_calibrations
@@ -141,7 +142,8 @@ class Predictor:
         rule: name of a registered rule; None for the default.
 
     Raises:
-        InputError: if there is no such rule, the table lacks what it needs, or the table is layer-granular.
+        InputError: if there is no such rule, the table lacks what it needs, or the table is layer-granular
+            or of another export version.
         FileFormatError: if the table is damaged.
     """
 
@@ -149,6 +151,12 @@ class Predictor:
         if table.header.granularity != "block":
             raise InputError(
                 f"{table.path} is a table of {table.header.granularity}s; networks are predicted from tables of blocks"
+            )
+        if table.header.export_version != EXPORT_VERSION:
+            raise InputError(
+                f"{table.path} holds times of model files of export version {table.header.export_version}; this "
+                f"dfmobile writes version {EXPORT_VERSION}, in which networks consist of other ops",
+                hint="build a new table with: dfmobile lut build, or use the dfmobile that wrote it",
             )
         self._path, self._header = table.path, table.header
         self._given = rule

@@ -1,8 +1,8 @@
 """Blocks by place: in a space, what a block costs depends on its role in the network and on two small numbers.
 
 Roles and numbers: ``stem`` (0, 0); ``stage4.first`` and ``stage4.next`` (rank of the width before, rank of the width;
-stage 3's first blocks follow the stem: 0), in shuffle stages ``stage4.next`` (rank of the width, ``unit_form``); ``head`` (rank of the last width, 0); a decoder's roles are in
-``decoders``.
+stage 3's first blocks follow the stem: 0), in shuffle stages ``stage4.next`` (rank of the width, ``unit_form``);
+``head`` (rank of the last width, 0); a decoder's roles are in ``decoders``.
 """
 
 from __future__ import annotations
