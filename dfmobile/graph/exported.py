@@ -17,7 +17,8 @@ from dfmobile.graph.graph import Graph, Weights
 EXPORT_VERSION = 2
 """Raised whenever the same architecture is written as other ops: a latency table holds the times of one version.
 
-1: batch norm folded. 2: shuffles moved into weights; in .onnx files the stem's depthwise and 1x1 conv are one conv.
+1: batch norm folded. 2: shuffles moved into weights; in .onnx files a depthwise conv of an image and the 1x1 conv
+behind it are one conv, and fixed bilinear transposed convs are resizes.
 """
 
 
