@@ -32,14 +32,13 @@ from dfmobile.architecture import Network, build, zoo
 from dfmobile.architecture.spaces import open_space
 from dfmobile.devices.device import open_device
 from dfmobile.export import onnx as onnx_export
-from dfmobile.export import tflite, tflite_conv, tflite_lowering
+from dfmobile.export import tflite, tflite_lowering
 from dfmobile.export.exporter import model_bytes
 from dfmobile.graph import Graph, Node, Weights, exported, initialise, ops
 from dfmobile.graph.channel_order import Reordered, natural
 from dfmobile.graph.exported import exported_form
 from dfmobile.graph.merge_depthwise import merge_depthwise, merge_depthwise_weights
 from dfmobile.graph.reference import bilinear_kernel
-from dfmobile.latency.backends.base import open_backend
 from dfmobile.latency.bench import BENCH_PROTOCOL, bench_models
 from dfmobile.latency.builder import build_table
 from dfmobile.latency.measurement import Protocol
@@ -85,7 +84,7 @@ def transposed_conv_stays() -> contextlib.AbstractContextManager[Any]:
             kernel_shape=[size] * 2, strides=[op.scale] * 2, pads=[op.scale // 2] * 4,
         )  # fmt: skip
 
-    return mock.patch.dict(onnx_export._WRITERS, {ops.BilinearUpsample: write})  # noqa: SLF001
+    return mock.patch.dict(onnx_export._WRITERS, {ops.BilinearUpsample: write})
 
 
 def explicit_padding() -> contextlib.AbstractContextManager[Any]:
@@ -145,7 +144,7 @@ def rounds_of(runners: dict[str, ModelRunner], rounds: int) -> dict[str, list[fl
     """Return for each runner one time a round in ms, by the CPU time of the thread."""
     times: dict[str, list[float]] = {name: [] for name in runners}
     names = list(runners)
-    generator = random.Random(0)  # noqa: S311
+    generator = random.Random(0)
     for _ in range(rounds):
         generator.shuffle(names)
         for name in names:
@@ -199,10 +198,9 @@ def additivity(number: int, passes: int) -> None:
     device = open_device("local")
     protocol = Protocol(passes=passes)
     with tempfile.TemporaryDirectory() as folder:
-        backend = open_backend("litert", device)
         table_path = Path(folder) / "blocks.sqlite"
         for network in networks:
-            build_table(table_path, network, entry.width, entry.height, device, backend, protocol)
+            build_table(table_path, network, entry.width, entry.height, device, "litert", protocol, measure_caches=True)
         with LatencyTable.open(table_path) as table:
             predictor = Predictor(table)
             predicted = [predictor.predict(network) for network in networks]
@@ -211,8 +209,10 @@ def additivity(number: int, passes: int) -> None:
             form = exported_form(network.graph)
             paths.append(Path(folder) / f"{position}.tflite")
             paths[-1].write_bytes(tflite.tflite_bytes(form.graph, cheap_weights(form.graph)))
-        found = bench_models(paths, backend, BENCH_PROTOCOL)
-    print(f"\nBlocks measured alone and summed up, rule {predicted[0].rule}, {passes} passes; networks measured whole\n")
+        found = bench_models(paths, device, "litert", BENCH_PROTOCOL)
+    print(
+        f"\nBlocks measured alone and summed up, rule {predicted[0].rule}, {passes} passes; networks measured whole\n"
+    )
     print("| network | blocks ms | whole ms | off by |\n|---|---|---|---|")
     errors = []
     for network, prediction, report in zip(networks, predicted, found, strict=True):
