@@ -5,8 +5,7 @@ the rows and columns of their weights permuted, and a split takes runs of neighb
 lies in the natural order leaves its shuffle out: its output is two *halves*, passed and made. A unit whose input is
 halves takes one run from the middle and passes two on; it either restores the natural order, by one shuffle of four
 groups for two units, or, where no unit follows, leaves its shuffle out too: the convs that read a stage's result take
-any order. Going on without restoring would cost a unit one more run than the one before, and with the third more
-time than shuffles do (docs/benchmarks/export-rewrites.md).
+any order. Going on without restoring, units would take their channels from ever more runs, each a copy a pixel.
 
 Nothing is computed differently: each output channel is the same sum, its terms in another order.
 """
