@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from export_rewrites import all_stay
 
 from dfmobile.architecture import build, zoo
 from dfmobile.devices.device import open_device
@@ -136,12 +137,16 @@ def pl1a(rounds: int, files: Sequence[Path] | None) -> None:
     graph = build(entry.architecture, entry.width, entry.height).graph
     weights = initialise(graph)
     image = np.random.default_rng(0).standard_normal(graph.inputs[0][1], np.float32)
-    litert, onnx = (
-        LiteRTRunner(model_bytes(graph, weights, "tflite")),
-        OnnxRuntimeRunner(model_bytes(graph, weights, "onnx")),
-    )
-    outputs = [runner.run([image])[0] for runner in (litert, onnx)]
-    actions: dict[str, Callable[[], Any]] = {"LiteRT": litert.invoke, "ONNX Runtime": onnx.invoke}
+    litert = LiteRTRunner(model_bytes(graph, weights, "tflite"))
+    onnx = OnnxRuntimeRunner(model_bytes(graph, weights, "onnx"))
+    with all_stay():  # op for op as in the network, as converters write it
+        plain = OnnxRuntimeRunner(model_bytes(graph, weights, "onnx"))
+    outputs = [runner.run([image])[0] for runner in (litert, onnx, plain)]
+    actions: dict[str, Callable[[], Any]] = {
+        "LiteRT": litert.invoke,
+        "ONNX Runtime": onnx.invoke,
+        "ONNX Runtime, file without rewrites": plain.invoke,
+    }
     print(f"\nPL1A-Seg at {entry.width}x{entry.height}, fp32\n")
     if files is None:
         print("ncnn: left out, its files were not given (--pl1a PARAM BIN)\n")
