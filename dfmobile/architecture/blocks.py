@@ -18,6 +18,26 @@ from dfmobile.graph import GraphBuilder, ops
 DF_EPSILON = 1e-4
 # PL1A-Seg is known only with its BN folded, ResNets are the authors' 1e-5: the usual default.
 DEFAULT_EPSILON = 1e-5
+# Forms of a shuffle unit.
+PLAIN, RESTORING, LAST = UNIT_FORMS = 0, 1, 2
+
+
+def unit_form(width: int, position: int, *, last: bool) -> int:
+    """Return in which form a shuffle unit is exported.
+
+    ``PLAIN`` units (every second one) read channels in their natural order and leave their shuffle out. ``RESTORING``
+    ones read what was left unshuffled by the unit before, and restore the order. ``LAST`` ones read the same, and
+    leave the shuffle out, since what follows a stage takes any order. Widths that are no multiple of 4 keep their
+    shuffles.
+
+    Args:
+        width: of the unit.
+        position: in its stage; 1 is the down unit's.
+        last: whether it is the last of its stage.
+    """
+    if width % 4 or position % 2:
+        return PLAIN
+    return LAST if last else RESTORING
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,16 @@ class Block(ABC):
     """Base of all blocks."""
 
     kind: ClassVar[str]
+
+    @property
+    def reads_halves(self) -> bool:
+        """Whether, in the exported form, the channels of its input lie as halves: see ``graph.channel_order``."""
+        return False
+
+    @property
+    def more(self) -> bool:
+        """Whether, in the exported form, it restores the order of its output for a shuffle unit that follows."""
+        return False
 
     @abstractmethod
     def emit(self, builder: GraphBuilder, prefix: str, *inputs: str) -> str:
@@ -189,10 +219,26 @@ def _add_shortcut(
 
 @dataclass(frozen=True)
 class ShuffleUnit(Block):
-    """ShuffleNetV2 unit: half passes, half goes through 1x1, depthwise 3x3, 1x1; concat, then shuffle."""
+    """ShuffleNetV2 unit: half passes, half goes through 1x1, depthwise 3x3, 1x1; concat, then shuffle.
+
+    Attributes:
+        width: channels of input and output.
+        form: how it is exported, one of ``unit_form``'s; the training form does not depend on it.
+    """
 
     width: int
+    form: int = PLAIN
     kind: ClassVar[str] = "shuffle_unit"
+
+    @property
+    def reads_halves(self) -> bool:
+        """See base class."""
+        return self.form != PLAIN
+
+    @property
+    def more(self) -> bool:
+        """See base class."""
+        return self.form == RESTORING
 
     def emit(self, builder: GraphBuilder, prefix: str, *inputs: str) -> str:
         """See base class."""

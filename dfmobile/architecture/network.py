@@ -12,7 +12,7 @@ from dfmobile.architecture.encoding import Architecture
 from dfmobile.architecture.pyramid import DF_BINS, PL1A_BINS
 from dfmobile.errors import InputError
 from dfmobile.graph import Graph, GraphBuilder, Shape, cost
-from dfmobile.graph.fold import fold_batch_norm
+from dfmobile.graph.exported import exported_form
 
 IMAGE = "image"
 MAX_EXTENT = 8192
@@ -30,13 +30,15 @@ def _training_graph(block: Block, input_shapes: tuple[Shape, ...]) -> Graph:
 
 
 @lru_cache(maxsize=65536)
-def _deployed_graph(block: Block, input_shapes: tuple[Shape, ...]) -> Graph:
-    return fold_batch_norm(_training_graph(block, input_shapes))
+def _exported_graph(block: Block, input_shapes: tuple[Shape, ...]) -> Graph:
+    graph = _training_graph(block, input_shapes)
+    from_halves = [name for name, _ in graph.inputs] if block.reads_halves else []
+    return exported_form(graph, from_halves=from_halves, more=graph.outputs if block.more else (), any_order=True).graph
 
 
 @lru_cache(maxsize=65536)
 def _macs(block: Block, input_shapes: tuple[Shape, ...]) -> int:
-    return cost.macs(_deployed_graph(block, input_shapes))
+    return cost.macs(_training_graph(block, input_shapes))
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,12 @@ class PlacedBlock:
 
     @cached_property
     def graph(self) -> Graph:
-        """The block alone in its deployed form (batch norm folded), with inputs ``input0``, ``input1`` and so on."""
-        return _deployed_graph(self.block, self.input_shapes)
+        """The block alone in its exported form, as inside a network; inputs are ``input0``, ``input1`` and so on."""
+        return _exported_graph(self.block, self.input_shapes)
 
     @cached_property
     def key(self) -> str:
-        """LUT key: canonical text of the deployed graph."""
+        """LUT key: canonical text of the exported graph."""
         return self.graph.key
 
     @property
@@ -171,7 +173,14 @@ def plan(architecture: Architecture) -> Iterator[tuple[str, Block, tuple[str, ..
         width_before = None
         for position, width in enumerate(stage.widths, 1):
             block, channels = residual_block(
-                family, stage.kind, width, width_before, channels, first=position == 1, stage=number
+                family,
+                stage.kind,
+                width,
+                width_before,
+                channels,
+                position=position,
+                last=position == len(stage.widths),
+                stage=number,
             )
             name = f"stage{number}.block{position}"
             yield name, block, (previous,)
@@ -184,7 +193,15 @@ def plan(architecture: Architecture) -> Iterator[tuple[str, Block, tuple[str, ..
 
 
 def residual_block(
-    family: str, kind: str, width: int, width_before: int | None, channels: int, *, first: bool, stage: int
+    family: str,
+    kind: str,
+    width: int,
+    width_before: int | None,
+    channels: int,
+    *,
+    position: int,
+    last: bool,
+    stage: int,
 ) -> tuple[Block, int]:
     """Return a stage's block and the channels it makes.
 
@@ -194,13 +211,15 @@ def residual_block(
         width: of the block (bottleneck: mid width).
         width_before: width of the block before it in the same stage; None for the first.
         channels: of the map that feeds it.
-        first: whether it is the first block of its stage (stride 2, but stride 1 in a ResNet's stage 2).
+        position: in its stage; the first has stride 2, but stride 1 in a ResNet's stage 2.
+        last: whether it is the stage's last block.
         stage: its number.
     """
-    resnet = family.startswith("resnet")
+    resnet, first = family.startswith("resnet"), position == 1
     stride = 2 if first and not (resnet and stage == 2) else 1
     if kind == "shuffle":
-        return (blocks.ShuffleDown(width) if first else blocks.ShuffleUnit(width)), width
+        form = blocks.unit_form(width, position, last=last)
+        return (blocks.ShuffleDown(width) if first else blocks.ShuffleUnit(width, form)), width
     out = width
     if kind == "bottleneck":
         out = BOTTLENECK_EXPANSION * width

@@ -1,6 +1,6 @@
 """Op graph to .tflite, written directly: milliseconds for a block, no converter, no TensorFlow.
 
-NHWC, batch norm folded, ReLU and ReLU6 fused into the op before them, one signature. Everything the zoo uses
+NHWC, in the exported form, ReLU and ReLU6 fused into the op before them, one signature. Everything the zoo uses
 is taken by XNNPACK as a whole; ARG_MAX is not, LiteRT's own kernel runs it.
 """
 
@@ -12,8 +12,8 @@ from dfmobile import __version__
 from dfmobile.errors import ExportError
 from dfmobile.export.tflite_lowering import Lowering
 from dfmobile.export.tflite_ops import write_node
-from dfmobile.graph import Graph, Weights, ops
-from dfmobile.graph.fold import fold_batch_norm, fold_weights
+from dfmobile.graph import Graph, Weights
+from dfmobile.graph.exported import exported_form
 
 
 def tflite_bytes(
@@ -35,10 +35,9 @@ def tflite_bytes(
         GraphError: if the weights do not fit the graph.
         ExportError: if the graph cannot be written as TFLite, or a weight is too large for float16.
     """
-    graph.check_weights(weights)
     names = graph.outputs  # of the training form: folding renames a batch norm's output to the conv's
-    if any(isinstance(node.op, ops.BatchNorm) for node in graph.nodes):
-        graph, weights = fold_batch_norm(graph), fold_weights(graph, weights)
+    exported = exported_form(graph)
+    graph, weights = exported.graph, exported.weights(weights)
     inputs = [name for name, _ in graph.inputs]
     if len(set(graph.outputs)) < len(graph.outputs) or set(graph.outputs) & set(inputs):
         raise ExportError("a graph that returns one of its inputs, or a value twice, cannot be written as TFLite")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from dfmobile import __version__
 from dfmobile.errors import FileFormatError
+from dfmobile.graph.exported import EXPORT_VERSION
 from dfmobile.latency.backends.base import Backend
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
@@ -37,6 +38,8 @@ class TableHeader(_Model):
         threads: of the runtime.
         affinity: mask of the cores, hexadecimal; None where there is none.
         created_by: dfmobile's version.
+        export_version: ``graph.exported.EXPORT_VERSION`` of the model files that were measured; 1 where a table does
+            not say.
     """
 
     granularity: Literal["block", "layer"]
@@ -53,6 +56,7 @@ class TableHeader(_Model):
     threads: Annotated[int, Field(ge=1, le=256)]
     affinity: Text | None
     created_by: Text
+    export_version: Annotated[int, Field(ge=1, le=1_000_000)] = 1
 
     @property
     def replay(self) -> bool:
@@ -80,6 +84,7 @@ class TableHeader(_Model):
             threads=backend.threads,
             affinity=backend.affinity(),
             created_by=__version__,
+            export_version=EXPORT_VERSION,
         )
 
     def differences(self, other: TableHeader) -> list[str]:
@@ -94,6 +99,7 @@ class TableHeader(_Model):
             *((name.replace("_", " "), getattr(self, name), getattr(other, name)) for name in names),
             *((f"flag {name}", self.flags.get(name), other.flags.get(name)) for name in flags),
             *((name, getattr(self, name), getattr(other, name)) for name in ("precision", "threads", "affinity")),
+            ("export version", self.export_version, other.export_version),
         ]
         return [
             f"{label} is {_short(mine)} in the table and {_short(theirs)} now"

@@ -18,6 +18,7 @@ from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import FileFormatError, InputError, MissingBlocksError
+from dfmobile.graph.exported import EXPORT_VERSION
 from dfmobile.latency import model_rules  # noqa: F401  (registers its rules)
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.calibration import stored_calibrations
@@ -157,7 +158,8 @@ class Predictor:
         allow_replay: predict from a table of played logs too; whoever does says that it is no measurement.
 
     Raises:
-        InputError: if there is no such rule, the table lacks what it needs, is layer-granular, or a replay.
+        InputError: if there is no such rule, the table lacks what it needs, is layer-granular, a replay, or of
+            another export version.
         FileFormatError: if the table is damaged.
     """
 
@@ -167,6 +169,12 @@ class Predictor:
         if table.header.granularity != "block":
             raise InputError(
                 f"{table.path} is a table of {table.header.granularity}s; networks are predicted from tables of blocks"
+            )
+        if table.header.export_version != EXPORT_VERSION:
+            raise InputError(
+                f"{table.path} holds times of model files of export version {table.header.export_version}; this "
+                f"dfmobile writes version {EXPORT_VERSION}, in which networks consist of other ops",
+                hint="build a new table with: dfmobile lut build, or use the dfmobile that wrote it",
             )
         self._path, self._header = table.path, table.header
         self._given = rule

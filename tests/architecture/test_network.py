@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from dfmobile.architecture import Architecture, build
 from dfmobile.errors import InputError
 from dfmobile.graph import cost, initialise
-from dfmobile.graph.fold import fold_batch_norm, fold_weights
+from dfmobile.graph.exported import exported_form
+from dfmobile.graph.fold import fold_batch_norm
 from dfmobile.graph.reference import run
 
 TINY = [
@@ -58,12 +59,12 @@ def test_blocks_together_compute_what_the_network_computes(text: str) -> None:
     image = np.random.default_rng(1).normal(size=network.input_shape)
     expected = run(network.graph, weights, {"image": image})[network.graph.outputs[0]]
 
-    folded = fold_weights(network.graph, weights)
+    exported = exported_form(network.graph).weights(weights)  # carries the order of channels from block to block
     values = {"image": image}
     for block in network.blocks:
         own = {
             "block" + name.removeprefix(block.name): weight
-            for name, weight in folded.items()
+            for name, weight in exported.items()
             if name.startswith(f"{block.name}.")
         }
         inputs = {f"input{number}": values[source] for number, source in enumerate(block.sources)}

@@ -80,7 +80,7 @@ def test_default_input_is_the_zoo_s(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "keys"), [("df-bottleneck", 57), ("df-seg", 201), ("shuffle", 56), ("shuffle-seg", 156)]
+    ("name", "keys"), [("df-bottleneck", 57), ("df-seg", 201), ("shuffle", 86), ("shuffle-seg", 186)]
 )
 def test_number_of_keys_at_640x384(name: str, keys: int) -> None:
     assert len(SPACES[name].blocks(640, 384)) == keys

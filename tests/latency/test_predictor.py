@@ -16,9 +16,10 @@ from dfmobile.architecture.spaces import open_space
 from dfmobile.architecture.spaces.chains import ChainSpace
 from dfmobile.devices.device import open_device
 from dfmobile.errors import InputError, MissingBlocksError, PluginError
+from dfmobile.graph.exported import EXPORT_VERSION
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.builder import build_table
-from dfmobile.latency.header import TableHeader
+from dfmobile.latency.header import TableHeader, parse_header
 from dfmobile.latency.measurement import Protocol
 from dfmobile.latency.predictor import Predictor
 from dfmobile.latency.rules import SumRule, open_rule, register_rule, rule_names
@@ -227,6 +228,20 @@ def test_skipped_blocks_are_missing_or_infinite_if_asked_never_zero(tmp_path: Pa
         slow = any(block.key in skipped for block in build(SPACE.architecture(row), 32, 32).blocks)
         assert latency_ms == (math.inf if slow else pytest.approx(unlimited_ms))
         assert not slow or unlimited_ms > 100.0
+
+
+def test_a_table_of_another_export_version_is_refused(tmp_path: Path) -> None:
+    device, path = open_device("local"), tmp_path / "t.sqlite"
+    header = TableHeader.of(KnownBackend(device))
+    assert header.export_version == EXPORT_VERSION
+    document = header.model_dump(mode="json")
+    del document["export_version"]  # as tables of version 1 are
+    older = parse_header(document, "t.sqlite")
+    LatencyTable.create(path, older).close()
+    with LatencyTable.open(path) as table, pytest.raises(InputError, match="of export version 1; this dfmobile writes"):
+        Predictor(table)
+    with pytest.raises(InputError, match=f"export version is 1 in the table and {EXPORT_VERSION} now"):
+        build_table(path, SPACE, 32, 32, device, KnownBackend(device), Protocol(passes=2))
 
 
 def test_a_table_of_layers_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.devices.profile import DeviceProfile, fingerprint, save_profile
 from dfmobile.errors import FileFormatError, InputError, StorageError
 from dfmobile.execution.local import LocalExecutor
+from dfmobile.graph.exported import EXPORT_VERSION
 from dfmobile.latency.header import Build, TableHeader
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.predictor import Predictor
@@ -33,6 +34,7 @@ def make_table(path: Path, space: SearchSpace, passes: int = 3) -> None:
         granularity="block", device="local", device_fingerprint=fingerprint(PROFILE), device_summary="Made-up CPU",
         device_profile=PROFILE.model_dump(mode="json"), backend="litert", runtime="LiteRT", runtime_version="0",
         library_sha256="ab" * 32, flags={}, precision="fp32", threads=1, affinity="1", created_by="test",
+        export_version=EXPORT_VERSION,
     )  # fmt: skip
     width, height = space.default_input
     with LatencyTable.create(path, header) as table:

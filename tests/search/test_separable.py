@@ -12,7 +12,7 @@ from dfmobile.errors import InputError
 from dfmobile.search import separable
 from dfmobile.search.separable import best_separable
 
-KINDS = [("df", 3), ("df-bottleneck", 2), ("shuffle", 3), ("shuffle-seg", 1), ("df-mini", 1)]
+KINDS = [("df", 3), ("df-bottleneck", 2), ("shuffle", 1), ("shuffle-seg", 1), ("df-mini", 1)]
 RANGES = [(None, None), (None, 0.5), (None, 0.1), (0.5, None), (0.3, 0.35), (0.9, 0.95), (0.02, 0.021)]
 
 
@@ -40,6 +40,12 @@ def test_equals_the_best_of_all(name: str, depth: int, seed: int) -> None:
         assert found.score == pytest.approx(score[inside].max(), abs=1e-9)
         own = space.sums(space.row(found.architecture)[None], *size, features)[0]
         assert own == pytest.approx((found.latency_ms, found.score))
+
+
+def test_shuffle_units_have_no_cost_of_their_own_by_place() -> None:
+    space = chain_space("shuffle", 2)
+    with pytest.raises(InputError, match="do not add up place by place"):
+        space.block_tables(64, 64, {key: [1.0] for key in space.key_index(64, 64)})
 
 
 def test_scores_may_depend_on_the_position() -> None:
@@ -104,7 +110,7 @@ def test_a_space_of_ten_to_the_fourteen() -> None:
     problem = separable._Problem(space, latency.variant(0), score.variant(0), (-np.inf, 300.0))
     problem.refine()
     assert found.score <= problem.bound + 1e-9
-    assert problem.bound - found.score < 0.01 * abs(problem.bound)
+    assert problem.bound - found.score < 0.03 * abs(problem.bound)  # the duality gap
     assert [found.architecture] == [space.member([stage.widths for stage in found.architecture.stages])]
 
 

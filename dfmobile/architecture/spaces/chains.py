@@ -217,8 +217,9 @@ class ChainSpace(SearchSpace):
         stages, narrow = len(self.stages), self.widths[0]
         for low, high in itertools.combinations_with_replacement(self.widths, 2):
             for position in range(stages):
-                # Before the stage: `low`; in it: high (first block), and low,high (next block); after it: high.
-                for middle in ((high,), (low, high)):
+                # Before the stage: `low`; in it: high (first block), low,high (next block), three high (next blocks
+                # that are not the last: where there are shuffles they have other forms); after it: high.
+                for middle in ((high,), (low, high), (high, high, high)):
                     if self._lists.holds(middle):
                         before = low if position else narrow
                         yield self._with_lists([(before,)] * position + [middle] + [(high,)] * (stages - position - 1))
@@ -247,14 +248,19 @@ class ChainSpace(SearchSpace):
             ids = rows[:, position]
             total += tables[f"stage{stage}.first"][before, lists.first_rank[ids]]
             if self.max_depth > 1:
-                following = tables[f"stage{stage}.next"]
-                total += (lists.next_counts @ following.reshape(-1, following.shape[2]))[ids]
+                total += self._next_sums(tables[f"stage{stage}.next"])[ids]
             before = lists.last_rank[ids]
         if self._decoders is None:
             total += tables["head"][before, 0]
         else:
             total += self._decoders.sums(tables, lists.last_rank[rows[:, :stages]], rows[:, stages:])
         return total
+
+    def _next_sums(self, following: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return what all but the first block of each list add, ``[lists, F]``, of a table ``stage.next``."""
+        first, second, kept = following.shape
+        counts = self._lists.next_counts[:, :first, :second].reshape(-1, first * second)
+        return counts @ following.reshape(-1, kept)
 
     def stage_tables(self, width: int, height: int, features: Mapping[str, Sequence[float]]) -> list[StageTables]:
         """Return per-block features summed by stage, one set of tables a feature: ``sums`` of any row adds up.
@@ -274,7 +280,7 @@ class ChainSpace(SearchSpace):
         for stage in self.stages:
             found = tables[f"stage{stage}.first"][:, lists.first_rank]
             if self.max_depth > 1:
-                found = found + lists.next_counts @ tables[f"stage{stage}.next"].reshape(-1, size)
+                found = found + self._next_sums(tables[f"stage{stage}.next"])
             by_stage.append(found)
         third, fourth, fifth = by_stage
         fifth = fifth + tables["head" if self._decoders is None else "pyramid"][lists.last_rank, 0]
@@ -311,11 +317,17 @@ class ChainSpace(SearchSpace):
 
         Raises:
             MissingBlocksError: if a key of the space has no features.
+            InputError: of shuffle networks, where a unit's cost depends on whether it is the last of its stage; they
+                have few lists, so that ``stage_tables`` do for them.
         """
+        if self._template.family == "shuffle" and self.max_depth > 1:
+            raise InputError(
+                f"blocks of {self.name} do not add up place by place: the last unit of a stage has a form of its own",
+                hint="its stages have few lists: search it by stage",
+            )
         tables = self._placed(width, height).tables(features)
         ranks, stages = len(self.widths), [f"stage{stage}" for stage in self.stages]
         rises = np.triu(np.ones((ranks, ranks), bool))
-        repeats = np.eye(ranks, dtype=bool) if self._template.family == "shuffle" else rises
         decoders = 1 if self._decoders is None else self._decoders.count
         found = []
         for number in range(tables["stem"].shape[2]):
@@ -329,7 +341,7 @@ class ChainSpace(SearchSpace):
             for stage in stages:
                 step = np.full((ranks, ranks), np.inf)
                 if self.max_depth > 1:
-                    step = np.where(repeats, tables[f"{stage}.next"][:, :, number], np.inf)
+                    step = np.where(rises, tables[f"{stage}.next"][:, :, number], np.inf)
                 following.append(np.broadcast_to(step, (self.max_depth - 1, ranks, ranks)))
             end = [np.zeros(ranks) for _ in stages]
             end[-1] = tables["head" if self._decoders is None else "pyramid"][:, 0, number]

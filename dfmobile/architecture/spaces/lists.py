@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from dfmobile.architecture.blocks import UNIT_FORMS, unit_form
 from dfmobile.architecture.order import Widths, order_matrix
 from dfmobile.architecture.spaces.order_words import OrderWords
 from dfmobile.errors import InputError
@@ -124,12 +125,12 @@ class StageLists(ABC):
 
     @cached_property
     def next_counts(self) -> npt.NDArray[np.float64]:
-        """``[lists, m·m]``: how often each (width before, width) follows inside a list of m widths to choose from."""
+        """``[lists, m, m]``: how often each (width before, width) follows inside a list of m widths to choose from."""
         m = len(self.widths)
-        counts = np.zeros((len(self.lists), m * m))
+        counts = np.zeros((len(self.lists), m, m))
         for number, widths in enumerate(self.lists):
             for before, after in itertools.pairwise(widths):
-                counts[number, self.rank[before] * m + self.rank[after]] += 1
+                counts[number, self.rank[before], self.rank[after]] += 1
         return counts
 
     @cached_property
@@ -228,6 +229,16 @@ class UniformLists(StageLists):
 
     With m widths, s stages have C(m+s-1, s) non-decreasing widths and ``max_depth`` to the s depths.
     """
+
+    @cached_property
+    def next_counts(self) -> npt.NDArray[np.float64]:
+        """``[lists, m, forms]``: how often each (width, form of a shuffle unit) follows inside a list."""
+        counts = np.zeros((len(self.lists), len(self.widths), len(UNIT_FORMS)))
+        for number, widths in enumerate(self.lists):
+            for position in range(2, len(widths) + 1):
+                form = unit_form(widths[0], position, last=position == len(widths))
+                counts[number, self.rank[widths[0]], form] += 1
+        return counts
 
     def _of_depth(self, depth: int) -> Iterator[Widths]:
         return ((width,) * depth for width in self.widths)

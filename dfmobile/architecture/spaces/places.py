@@ -1,8 +1,8 @@
 """Blocks by place: in a space, what a block costs depends on its role in the network and on two small numbers.
 
 Roles and numbers: ``stem`` (0, 0); ``stage4.first`` and ``stage4.next`` (rank of the width before, rank of the width;
-stage 3's first blocks follow the stem: 0); ``head`` (rank of the last width, 0); a decoder's roles are in
-``decoders``.
+stage 3's first blocks follow the stem: 0), in shuffle stages ``stage4.next`` (rank of the width, ``unit_form``);
+``head`` (rank of the last width, 0); a decoder's roles are in ``decoders``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from dfmobile.architecture.blocks import unit_form
 from dfmobile.architecture.encoding import Architecture
 from dfmobile.architecture.network import PlacedBlock, build
 from dfmobile.architecture.spaces.base import feature_table
@@ -26,8 +27,14 @@ def backbone_places(architecture: Architecture, rank: Mapping[int, int]) -> list
     places: list[Place] = [("stem", 0, 0)]
     before = 0
     for number, stage in enumerate(architecture.stages, 3):
-        for position, width in enumerate(stage.widths):
-            places.append((f"stage{number}.{'next' if position else 'first'}", before, rank[width]))
+        for position, width in enumerate(stage.widths, 1):
+            if position == 1:
+                places.append((f"stage{number}.first", before, rank[width]))
+            elif stage.kind == "shuffle":
+                form = unit_form(width, position, last=position == len(stage.widths))
+                places.append((f"stage{number}.next", rank[width], form))
+            else:
+                places.append((f"stage{number}.next", before, rank[width]))
             before = rank[width]
     return places
 
