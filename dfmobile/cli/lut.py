@@ -133,7 +133,7 @@ def build(
             first = False
             line.update(step.done, step.total, step.block, left_s=step.seconds_left)
 
-        if runtime.identity().flags.get("replay") is True:
+        if runtime.replay:
             say(REPLAY)
         report = build_table(
             output,

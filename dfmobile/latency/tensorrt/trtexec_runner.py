@@ -47,30 +47,10 @@ from dfmobile.latency.tensorrt.trtexec_results import (
     read_trace,
     split_marked,
 )
+from dfmobile.latency.tensorrt.trtexec_shell import ENGINE, PROFILE, TIMES, TRACE, build_command, run_command
 
 RUN_PREFIX = "trt"
-_TIMES, _TRACE, _PROFILE, _ENGINE = b"dfmobile-times", b"dfmobile-trace", b"dfmobile-profile", b"dfmobile-engine"
 _MAX_FILE_BYTES = 2**30
-# $1: the engine, $2: a name beside it; then the command that writes $2. What is there is not built again.
-_BUILD = """
-engine=$1 part=$2; shift 2
-if [ -s "$engine" ]; then touch "$engine"; else
-  rm -f "$part"; "$@"; code=$?
-  if [ "$code" -eq 0 ] && [ -s "$part" ]; then mv -f "$part" "$engine" || exit 1; else rm -f "$part"; exit "$code"; fi
-fi
-printf '\\ndfmobile-engine-begin\\n'; sha256sum <"$engine"; wc -c <"$engine"; printf 'dfmobile-engine-end\\n'
-"""
-# $1, $2, $3: files that come back (times or profile, trace) and the first one's name; then the command.
-_RUN = """
-file=$1 trace=$2 name=$3; shift 3
-rm -f "$file" "$trace"; "$@"; code=$?
-if [ -f "$file" ]; then
-  printf '\\ndfmobile-%s-begin\\n' "$name"; cat "$file"; printf '\\ndfmobile-%s-end\\n' "$name"
-fi
-if [ -f "$trace" ]; then printf '\\ndfmobile-trace-begin\\n'; cat "$trace"; printf '\\ndfmobile-trace-end\\n'; fi
-rm -f "$file" "$trace"
-exit "$code"
-"""
 
 
 @dataclass(frozen=True)
@@ -174,7 +154,7 @@ class TrtexecRunner:
         facts, digest = self._board.facts, self.digest(request)
         engine, file = self._engine(digest), "{item}/profile.json"
         command = [facts.trtexec, *profile_flags(facts.version, engine, file)]
-        argv = self._wrapped(file, "{item}/trace", "profile", command)
+        argv = run_command(file, "{item}/trace", "profile", command)
         items = [self._build_item("build", _Engine(digest, request)), BatchItem("profile", argv, (), 600.0)]
         text = ""
         for result in self._batches.run(items):
@@ -182,13 +162,13 @@ class TrtexecRunner:
             if result.id == "build":
                 self._built_engine(_Engine(digest, request), result)
                 continue
-            parts = split_marked(result.log, (_PROFILE, _TRACE))
+            parts = split_marked(result.log, (PROFILE, TRACE))
             text = parts[b""].decode("utf-8", "replace")
             log = read_log(text, what)
-            if result.exit_code != 0 or _PROFILE not in parts:
+            if result.exit_code != 0 or PROFILE not in parts:
                 raise failure(exit_code(result), log, text, what=what, version=facts.version)
             try:
-                return parse_export_profile(parts[_PROFILE])
+                return parse_export_profile(parts[PROFILE])
             except FileFormatError as error:
                 raise BackendError(f"{what}: {error}", error.hint) from error
         raise BackendError(f"{self._device.uri} returned no profile of {request.model}")
@@ -210,6 +190,11 @@ class TrtexecRunner:
         return build_flags(self._board.facts.version, self._build_request("MODEL.onnx", "MODEL.engine", "CACHE"))
 
     # Items
+
+    @property
+    def _traced(self) -> bool:
+        """Whether tegrastats runs beside timings."""
+        return self._board.facts.tegrastats and self._options.power
 
     @property
     def _calibration(self) -> str:
@@ -242,24 +227,20 @@ class TrtexecRunner:
         files: tuple[tuple[Path, str], ...] = ((engine.request.model, "model.onnx"),)
         if self._options.calibration_cache is not None:
             files = (*files, (self._options.calibration_cache, "calibration.cache"))
-        argv = ("sh", "-c", _BUILD, "sh", path, part, facts.trtexec, *flags)
+        argv = build_command(path, part, [facts.trtexec, *flags])
         return BatchItem(name, argv, files, self._options.build_secs)
 
     def _timing_item(self, name: str, request: EngineRequest, digest: str) -> BatchItem:
         facts, timing = self._board.facts, self._timing(request, digest)
         command = [facts.trtexec, *timing_flags(facts.version, timing)]
         log = f"{digest}.trace"
-        if facts.tegrastats and self._options.power:
+        if self._traced:
             command = TegrastatsMonitor(self._device.transport, power.INTERVAL_MS, self._board.folder).wrap(
                 command, log
             )
-        argv = self._wrapped(timing.times, f"{self._board.folder}/{log}", "times", command)
+        argv = run_command(timing.times, f"{self._board.folder}/{log}", "times", command)
         longest_s = 2 * (timing.warm_up_ms / 1000 + timing.duration_s) + 600.0
         return BatchItem(name, argv, (), longest_s)
-
-    @staticmethod
-    def _wrapped(file: str, trace: str, name: str, command: Sequence[str]) -> tuple[str, ...]:
-        return ("sh", "-c", _RUN, "sh", file, trace, name, *command)
 
     def _timing(self, request: EngineRequest, digest: str) -> TimingRequest:
         protocol = request.protocol
@@ -286,10 +267,10 @@ class TrtexecRunner:
 
     def _built_engine(self, engine: _Engine, result: BatchResult) -> dict[str, Any]:
         what = f"building an engine of {engine.request.model}"
-        parts = split_marked(result.log, (_ENGINE,))
+        parts = split_marked(result.log, (ENGINE,))
         text = parts[b""].decode("utf-8", "replace")
         log = read_log(text, what)
-        words = parts.get(_ENGINE, b"").decode("ascii", "replace").split()
+        words = parts.get(ENGINE, b"").decode("ascii", "replace").split()
         fresh = log.version is not None or log.passed is not None
         whole = len(words) >= 2 and len(words[0]) == 64 and words[-1].isdecimal()
         if result.exit_code != 0 or not whole or (fresh and log.passed is not True):
@@ -306,28 +287,35 @@ class TrtexecRunner:
 
     def _timed(self, request: EngineRequest, digest: str, result: BatchResult) -> TimedEngine:
         facts, what = self._board.facts, f"timing {request.model}"
-        parts = split_marked(result.log, (_TIMES, _TRACE))
+        parts = split_marked(result.log, (TIMES, TRACE))
         text = parts[b""].decode("utf-8", "replace")
         log = read_log(text, what)
-        if result.exit_code != 0 or log.passed is not True or _TIMES not in parts or log.gpu_compute is None:
+        if result.exit_code != 0 or log.passed is not True or TIMES not in parts or log.gpu_compute is None:
             raise failure(exit_code(result), log, text, what=what, version=facts.version)
         if log.version is not None and log.version != facts.version:
             raise BackendError(
                 f"{what}: trtexec is of TensorRT {log.version.text} now, it was {facts.version.text}",
                 hint="TensorRT was updated meanwhile: build another table",
             )
+        if log.replay and not facts.replay:
+            raise BackendError(
+                f"{what}: the log is a replay, and {facts.trtexec} was not one",
+                hint="the program was exchanged meanwhile: build another table",
+            )
         timing = self._timing(request, digest)
         try:
-            times = parse_export_times(parts[_TIMES]).without_warm_up(timing.warm_up_ms)
+            times = parse_export_times(parts[TIMES]).without_warm_up(timing.warm_up_ms)
         except FileFormatError as error:
             raise BackendError(f"{what}: {error}", error.hint) from error
         check_agreement(what, log, times, timing)
-        trace = read_trace(parts.get(_TRACE))
+        trace, lost = read_trace(parts.get(TRACE))
         timed_ms = float(times.end_ms[-1] - times.start_ms[0])
         energy, remarks = None, [] if not log.unstable_clock else ["trtexec calls the GPU's time unstable"]
         if trace is not None:
             energy, why = power.energy_document(trace, timed_ms, len(times))
             remarks += [why] if why else []
+        elif self._traced:
+            remarks.append(f"no energy, and the GPU's clock was not watched: {lost}")
         built = self._built.get(digest, {})
         return TimedEngine(
             compute_ms=[float(value) for value in times.compute_ms],
@@ -347,6 +335,6 @@ class TrtexecRunner:
             },
             gpu_clock_mhz=None if trace is None else power.clock_mhz(trace, timed_ms),
             energy=energy,
-            replay=facts.replay or log.replay,
+            replay=facts.replay,
             remarks=tuple(remarks),
         )

@@ -196,6 +196,20 @@ def test_times_that_are_not_those_of_the_log_are_refused(tmp_path: Path, scratch
         one_pass(backend, path)
 
 
+def test_a_program_that_becomes_a_replay_is_an_error(tmp_path: Path, scratch: Path) -> None:
+    """Its table would not say so: what a table belongs to is found out once."""
+    backend = replay_backend(tmp_path)
+    facts = backend.board.facts
+    backend.board.__dict__["facts"] = dataclasses.replace(facts, replay=False)
+    with pytest.raises(BackendError, match="the log is a replay"):
+        one_pass(backend, conv_model(backend, tmp_path / "m.onnx"))
+
+
+def test_old_versions_time_for_whole_seconds(tmp_path: Path, scratch: Path) -> None:
+    backend = replay_backend(tmp_path, "8.2.1", scale=500.0, options={"timed-ms": "300"})
+    assert sum(one_pass(backend, conv_model(backend, tmp_path / "m.onnx")).hot_ms) >= 900
+
+
 def test_int8_wants_a_calibration_cache(tmp_path: Path, scratch: Path) -> None:
     with pytest.raises(InputError, match="calibration-cache"):
         replay_backend(tmp_path, precision="int8")
@@ -237,6 +251,9 @@ def test_a_board_without_trtexec_says_what_to_do(scratch: Path) -> None:
         ({"measure": "both"}, "marginal or isolated"),
         ({"timed-ms": "x"}, "a number"),
         ({"wings": "2"}, "no option"),
+        ({"runner": "python", "transfers": "true"}, "runner=python has no option transfers='true'"),
+        ({"runner": "python", "spin-wait": "false"}, "runner=python has no option spin-wait='false'"),
+        ({"runner": "python", "cache-mib": "10"}, "runner=python has no option cache-mib"),
     ],
 )
 def test_options_are_checked(options: dict[str, str], said: str) -> None:
