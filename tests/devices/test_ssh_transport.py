@@ -26,6 +26,8 @@ from dfmobile.testing.transport_contract import TransportContract
 
 
 class TestSshTransport(TransportContract):
+    small_commands = 8  # each is an ssh of its own
+
     @pytest.fixture
     def transport(self, shared_sshd: Sshd) -> Iterator[Transport]:
         with opened(shared_sshd) as transport:

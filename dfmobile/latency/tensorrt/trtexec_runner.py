@@ -24,6 +24,7 @@ from dfmobile.latency.benchmark_model_results import conditions
 from dfmobile.latency.device_batches import DeviceBatches
 from dfmobile.latency.tensorrt import power
 from dfmobile.latency.tensorrt.board import TrtexecBoard
+from dfmobile.latency.tensorrt.board_watch import BoardWatch
 from dfmobile.latency.tensorrt.failures import failure
 from dfmobile.latency.tensorrt.flags import (
     BuildRequest,
@@ -92,6 +93,7 @@ class TrtexecRunner:
         self._device, self._board, self._options, self._precision = device, board, options, precision
         self._poll_s = poll_s
         self._batches = DeviceBatches(device, RUN_PREFIX, self._settings, tell, batch_class)
+        self._watch = BoardWatch(device, tell)
         self._built: dict[str, dict[str, Any]] = {}  # engines that this process saw built
 
     @property
@@ -124,6 +126,7 @@ class TrtexecRunner:
         by_item = {item.id: engine for item, engine in zip(items, engines.values(), strict=True)}
         items += [self._timing_item(name, request, digest) for name, (request, digest) in names.items()]
         failed: dict[str, BackendError] = {}
+        state = self._watch.before()
         for result in self._batches.run(items):
             if result.id in by_item:
                 engine = by_item[result.id]
@@ -137,11 +140,12 @@ class TrtexecRunner:
                 yield request.id, failed[digest]
                 continue
             try:
-                timed = self._timed(request, digest, result)
+                timed = self._timed(request, digest, result, state)
             except BackendError as error:
                 yield request.id, error
             else:
                 yield request.id, timed
+        self._watch.after()
 
     def profile(self, request: EngineRequest) -> tuple[list[ProfiledLayer], int]:
         """Profile an engine's layers, in a run of its own; see ``layer_profile.parse_export_profile``.
@@ -285,7 +289,9 @@ class TrtexecRunner:
         earlier = self._built.get(engine.digest)
         return found if fresh or earlier is None else {**found, "build_ms": earlier["build_ms"]}
 
-    def _timed(self, request: EngineRequest, digest: str, result: BatchResult) -> TimedEngine:
+    def _timed(
+        self, request: EngineRequest, digest: str, result: BatchResult, board: dict[str, Any] | None
+    ) -> TimedEngine:
         facts, what = self._board.facts, f"timing {request.model}"
         parts = split_marked(result.log, (TIMES, TRACE))
         text = parts[b""].decode("utf-8", "replace")
@@ -331,6 +337,7 @@ class TrtexecRunner:
                 "latency_median_ms": float(np.median(times.latency_ms)),
                 "enqueue_median_ms": float(np.median(times.enqueue_ms)),
                 **{name: value for name, value in built.items() if name != "build_ms"},
+                **({} if board is None else {"board": board}),
                 **({} if trace is None else {"temperature_c": trace.temperatures_c(trace.duration_ms or 0.0)}),
             },
             gpu_clock_mhz=None if trace is None else power.clock_mhz(trace, timed_ms),
