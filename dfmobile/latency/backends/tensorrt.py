@@ -225,9 +225,9 @@ class TensorRTBackend(Backend):
         return {"build_flags": self.trtexec.flags(), "build_ms": found["build_ms"], "builder_s": found["builder_s"]}
 
     def build_name(self, repetition: int) -> str:
-        """Return which build of an engine a pass uses; after a restart of the board there are others."""
+        """Return which build of an engine a pass uses; after a restart (of the board, of the worker) it is another."""
         number = repetition if self._options.builds is None else repetition % self._options.builds
-        return f"{number}" if self._python is not None else f"{number}@{self.board.boot}"
+        return f"{number}@{self.board.boot if self._python is None else self._python.mark}"
 
     def close(self) -> None:
         """Let go of a worker process, where there is one."""

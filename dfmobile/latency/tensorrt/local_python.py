@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -29,11 +30,15 @@ class LocalPythonRunner:
         options: of the backend.
         precision: fp32 or fp16.
         runner: that does the work.
+
+    Attributes:
+        mark: names the engines of this object: another's of the same network are other builds.
     """
 
     def __init__(self, options: TensorRTOptions, precision: str, runner: PythonRunner | None = None) -> None:
         self._options, self._precision = options, precision
         self.runner = PythonRunner() if runner is None else runner
+        self.mark = secrets.token_hex(4)
         self._folder: Path | None = None
         self._built: dict[str, dict[str, Any]] = {}
 

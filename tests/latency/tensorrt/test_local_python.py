@@ -84,6 +84,12 @@ def test_engines_are_kept_as_long_as_the_backend(backend: TensorRTBackend, modul
     assert not module.open
 
 
+def test_builds_of_two_backends_are_not_one(backend: TensorRTBackend, module: Module) -> None:
+    """Nothing of the one's engines is left for the other."""
+    other = TensorRTBackend(open_device("local"), options={**FAST, "runner": "python"})
+    assert backend.build_name(0) != other.build_name(0) != other.build_name(1)
+
+
 def test_its_identity_says_which_runner(backend: TensorRTBackend) -> None:
     identity = backend.identity()
     assert (identity.name, identity.version) == ("TensorRT", "10.3.0")

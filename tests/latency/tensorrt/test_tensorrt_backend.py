@@ -6,6 +6,8 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from latency.tensorrt.replays import FAST, QuickBackend, conv_model, engines, one_pass, replay_backend, scratch
@@ -13,14 +15,16 @@ from typer.testing import CliRunner
 
 from dfmobile.cli.main import app
 from dfmobile.devices.batch import clean_device
-from dfmobile.devices.device import open_device
-from dfmobile.errors import BackendError, InputError
+from dfmobile.devices.device import Device, open_device
+from dfmobile.devices.transport.base import CommandFailedError, CommandResult, ConnectionLostError
+from dfmobile.errors import BackendError, DeviceError, InputError
 from dfmobile.latency.backends.base import Backend, JobContext, MeasureJob
 from dfmobile.latency.backends.tensorrt import TensorRTBackend
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.measurement import Protocol
 from dfmobile.latency.tensorrt.availability import describe_missing
+from dfmobile.latency.tensorrt.board import TrtexecBoard
 from dfmobile.latency.tensorrt.options import parse_options
 from dfmobile.testing.backend_contract import BackendContract
 from dfmobile.testing.replay_trtexec import VERSIONS, configure_replay
@@ -81,6 +85,28 @@ def test_an_engine_of_another_boot_is_not_taken_and_removed(tmp_path: Path, scra
     one_pass(rebooted, path)
     assert len(engines(scratch)) == 1
     assert not (scratch / backend.board.folder).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "boot"),
+    [
+        (CommandFailedError("cat: No such file", result=CommandResult(("cat",), 1, b"", b"", 1.0)), "00000000"),
+        (ConnectionLostError("the line is cut"), None),
+    ],
+)
+def test_a_boot_is_unknown_only_where_the_board_says_so(error: DeviceError, boot: str | None) -> None:
+    """Were a cut taken for it, the engines of the real boot would be removed."""
+
+    class Cut:
+        def read_bytes(self, *_: object) -> bytes:
+            raise error
+
+    board = TrtexecBoard(cast(Device, SimpleNamespace(transport=Cut())), None)
+    if boot is None:
+        with pytest.raises(ConnectionLostError):
+            _ = board.boot
+    else:
+        assert board.boot == boot
 
 
 def test_another_tensorrt_builds_its_own(tmp_path: Path, scratch: Path) -> None:
