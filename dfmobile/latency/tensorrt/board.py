@@ -113,6 +113,17 @@ class TrtexecBoard:
         what = f"{facts.version.text} {facts.library_sha256} {facts.trtexec_sha256} {self._device.fingerprint}"
         return f"{self._engines}/{self.boot}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
+    def look_again(self) -> None:
+        """Ask which boot it is now: a board may restart between two batches.
+
+        Raises:
+            DeviceError: if it cannot be asked.
+        """
+        before = self.__dict__.pop("boot", None)
+        if self.boot != before:
+            self.__dict__.pop("folder", None)
+            self._checked = False
+
     def make_room(self, limit_bytes: float) -> None:
         """Remove engines of other boots and of what was not used for long, and the oldest beyond a limit.
 

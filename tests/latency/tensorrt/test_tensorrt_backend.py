@@ -23,6 +23,7 @@ from dfmobile.latency.backends.tensorrt import TensorRTBackend
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.measurement import Protocol
+from dfmobile.latency.tensorrt import board as board_module
 from dfmobile.latency.tensorrt.availability import describe_missing
 from dfmobile.latency.tensorrt.board import TrtexecBoard
 from dfmobile.latency.tensorrt.options import parse_options
@@ -76,15 +77,22 @@ def test_builds_are_shared_where_asked_for(tmp_path: Path, scratch: Path) -> Non
     assert [backend.build_name(number).partition("@")[0] for number in range(5)] == ["0", "1", "2", "0", "1"]
 
 
-def test_an_engine_of_another_boot_is_not_taken_and_removed(tmp_path: Path, scratch: Path) -> None:
+def test_an_engine_of_another_boot_is_not_taken_and_removed(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the board restarts between two batches of one process."""
     backend = replay_backend(tmp_path)
     path = conv_model(backend, tmp_path / "m.onnx")
-    one_pass(backend, path)
-    rebooted = replay_backend(tmp_path)
-    rebooted.board.__dict__["boot"] = "12345678"
-    one_pass(rebooted, path)
+    before = one_pass(backend, path)
+    folder = Path(backend.board.folder)
+    assert folder.is_dir()
+    boot = tmp_path / "boot_id"
+    boot.write_text("another")
+    monkeypatch.setattr(board_module, "_BOOT", str(boot))
+    after = one_pass(backend, path)
+    assert before.extra["build"] != after.extra["build"]
     assert len(engines(scratch)) == 1
-    assert not (scratch / backend.board.folder).exists()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
