@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from dfmobile.errors import FileFormatError, InputError
 from dfmobile.graph import Graph, reference
 from dfmobile.latency.backends.base import MeasureJob, RuntimeIdentity
 from dfmobile.latency.context import PREFIX_CHANNELS, prefix_of, with_prefix
+from dfmobile.latency.diff import TablePair
 from dfmobile.latency.exchange import export_table
 from dfmobile.latency.marginal import (
     RESOLUTION_MS,
@@ -241,6 +243,34 @@ def test_a_summary_says_which_cost_it_has(tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert {(row["measure"], row["builds"]) for row in rows} == {("marginal", "3")}
     assert any(float(row["isolated_ms"]) > float(row["hot_ms"]) for row in rows)
+
+
+def test_tables_of_builds_are_compared_by_medians_and_builds(tmp_path: Path) -> None:
+    """A difference of two engines is off both ways, so its smallest value says nothing."""
+
+    class Scattered(ContextBackend):
+        builds = 9
+
+        def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+            yield from super().measure(
+                dataclasses.replace(job, repetition=(job.repetition % self.builds) * 7 % 5) for job in jobs
+            )
+
+    pairs = []
+    for builds in (3, 9):
+        paths = [tmp_path / f"{name}{builds}.sqlite" for name in "ab"]
+        for path in paths:
+            backend = Scattered(open_device("local"))
+            backend.builds = builds
+            build_mini(path, backend, protocol=dataclasses.replace(THREE, passes=9))
+        with LatencyTable.open(paths[0]) as a, LatencyTable.open(paths[1]) as b:
+            pairs.append(TablePair(a, b))
+    few, many = pairs
+    for pair in pairs:
+        assert np.array_equal(pair.floors_ms, pair.medians_ms)
+        assert pair.common_log == 0.0
+    assert not few.many
+    assert few.freedoms.max() < many.freedoms.min()  # nine passes of three builds are three
 
 
 def test_three_builds_are_the_least(tmp_path: Path) -> None:
