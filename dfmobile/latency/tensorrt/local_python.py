@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dfmobile.devices.conditions import read_conditions
 from dfmobile.errors import BackendError, ExportError, FileFormatError, InputError
 from dfmobile.files import atomic_write, read_bytes, sha256_hex
@@ -132,7 +134,7 @@ class LocalPythonRunner:
             build_ms=1000 * built["builder_s"],
             conditions_before=_of_gpu(before),
             conditions_after=_of_gpu(read_conditions().to_dict()),
-            evidence=dict(built),
+            evidence={**built, "host_median_ms": float(np.median(found.host_ms))},
         )
 
 

@@ -72,6 +72,8 @@ def test_it_times_what_a_block_adds(backend: TensorRTBackend, module: Module, tm
         assert result.clock == "gpu-events"
         assert result.warm_up_runs == 7
         assert "replay" not in result.extra
+        engine = result.extra["engines"]["isolated"]
+        assert engine["host_median_ms"] == pytest.approx(engine["median_ms"] + 1)
     assert len({result.extra["build"] for result in results.values()}) == 3
 
 
