@@ -82,7 +82,7 @@ def bench(
         print_json(result.to_dict())
         return
     statistics = result.statistics
-    if result.provenance["flags"].get("replay") is True:
+    if result.replay:
         typer.echo(REPLAY)
     half = "" if result.half_width_ms is None else f" ± {result.half_width_ms:.4f}"
     typer.echo(f"{model} on {opened.uri} with {backend}, {threads} thread(s), {precision}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -220,8 +221,10 @@ def _export_engine(
     from dfmobile.latency.backends.tensorrt import TensorRTBackend
     from dfmobile.latency.tensorrt.engine_export import export_engine
 
-    with open_device(device) as opened:
-        backend = TensorRTBackend(opened, precision=precision, options=options)
+    with (
+        open_device(device) as opened,
+        contextlib.closing(TensorRTBackend(opened, precision=precision, options=options)) as backend,
+    ):
         backend.tell = say
         say(f"building an engine with TensorRT {backend.version.text} on {opened.uri}; some minutes on a small board")
         found = export_engine(graph, weights, output, backend, metadata=metadata)

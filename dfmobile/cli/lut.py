@@ -85,7 +85,7 @@ def build(
     ] = None,
     latency_max: Annotated[
         float | None,
-        typer.Option("--latency-max", metavar="MS", help="Skip blocks that take longer than this by themselves."),
+        typer.Option("--latency-max", metavar="MS", help="Skip blocks that cost more than this (GPUs: add more)."),
     ] = None,
     max_depth: MaxDepthOption = None,
     json: JsonOption = False,
@@ -133,7 +133,7 @@ def build(
             first = False
             line.update(step.done, step.total, step.block, left_s=step.seconds_left)
 
-        if runtime.identity().flags.get("replay") is True:
+        if runtime.replay:
             say(REPLAY)
         report = build_table(
             output,
@@ -223,7 +223,7 @@ def show(
     if any(entry["samples"] == "aggregate" for entry in document["entries"]):
         typer.echo("n: aggregate means that the backend gave one value of each pass, no samples; in brackets its runs")
     for item in document["skipped"]:
-        typer.echo(f"skipped: {item['text']}: {item['measured_ms']:.3f} ms alone, limit {item['limit_ms']:g} ms")
+        typer.echo(f"skipped: {item['text']}: {item['measured_ms']:.3f} ms, limit {item['limit_ms']:g} ms")
     guards = document["guards"]
     for count in Counter(item["guard"] for item in guards["rejected"]).items():
         typer.echo(f"rejected by the guard of {count[0]}: {count[1]} passes (reasons: --json)")

@@ -163,50 +163,10 @@ def mean_power_mw(trace: PowerTrace, start_ms: float, end_ms: float) -> dict[str
     return {rail: _mean(_points(trace, rail), start_ms, end_ms) for rail in inside[0].stats.rails if rail in common}
 
 
-def busy_window(trace: PowerTrace, least_percent: int = 50) -> tuple[float, float] | None:
-    """Return start and end of the longest time in which every sample shows the GPU at work; None where there is none.
-
-    For a command that does not say when its timed part began. It is as exact as the samples are: an interval at each
-    end, and the warm-up is in it.
-
-    Args:
-        trace: of the command.
-        least_percent: load of the GPU from which it counts as at work.
-    """
-    best: tuple[float, float] | None = None
-    start: float | None = None
-    for sample in trace.samples:
-        if (sample.stats.gpu_load_percent or 0) < max(1, least_percent):
-            start = None
-            continue
-        start = sample.time_ms if start is None else start
-        if sample.time_ms > start and (best is None or sample.time_ms - start > best[1] - best[0]):
-            best = (start, sample.time_ms)
-    return best
-
-
 def gpu_clock_range_khz(trace: PowerTrace, start_ms: float, end_ms: float) -> tuple[int, int] | None:
     """Return the lowest and the highest clock of the GPU in a window; None where no sample has one."""
     clocks = [clock for sample in trace.window(start_ms, end_ms) if (clock := sample.gpu_clock_khz) is not None]
     return (min(clocks), max(clocks)) if clocks else None
-
-
-def clock_changed(trace: PowerTrace, start_ms: float, end_ms: float, tolerance: float = 0.03) -> bool | None:
-    """True if the GPU's clock moved by more than a fraction of its highest in a window; None where it is not known.
-
-    Args:
-        trace: of the command.
-        start_ms: of the window, since the start of the command; leave the warm-up out, which a governor uses to rise.
-        end_ms: of the window.
-        tolerance: tegrastats counts the clock and is off by some MHz.
-
-    Raises:
-        InputError: if the window has no length, or the tolerance is no fraction.
-    """
-    if not 0 <= tolerance < 1:
-        raise InputError(f"a tolerance of {tolerance} is no fraction", hint="give 0 to 1, e.g. 0.03")
-    found = gpu_clock_range_khz(trace, start_ms, end_ms)
-    return None if found is None else found[0] < (1 - tolerance) * found[1]
 
 
 def placed(arrivals_ms: Sequence[float], interval_ms: int) -> tuple[list[float], Literal["arrival", "index"]]:

@@ -81,12 +81,12 @@ def parse_listing(data: bytes, *, partial: bool = False) -> Listing:
         if not reader.take(line):
             raise DeviceError(
                 f"reading the device's files failed: line {number} of its answer is damaged: {line[:60]!r}",
-                hint="run the command again; if it happens again, try another cable or port",
+                hint="run the command again; if it happens again, check the connection (cable, port, network)",
             )
     if not partial and not reader.listing.ended:
         raise DeviceError(
             f"reading the device's files failed: its answer broke off after {reader.listing.last_path or 'nothing'}",
-            hint="run the command again; if it happens again, try another cable or port",
+            hint="run the command again; if it happens again, check the connection (cable, port, network)",
         )
     return reader.listing
 

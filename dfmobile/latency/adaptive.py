@@ -20,6 +20,7 @@ import numpy.typing as npt
 from dfmobile.architecture import Network
 from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.errors import InputError, quoted
+from dfmobile.latency.entries import TableEntry
 from dfmobile.latency.measurement import Protocol
 from dfmobile.latency.pooled import Precision, pooled_precision
 from dfmobile.latency.statistics import t_quantile_975
@@ -166,7 +167,11 @@ class Adaptive:
             seconds: about how long a pass of each block takes, by key.
         """
         state = _State(self._table, self._keys, self._counts, left_out)
-        able = [place for place in state.known if state.passes[place] < self.target.max_passes]
+        able = [
+            place
+            for place in state.known
+            if state.passes[place] < self.target.max_passes and not state.exhausted[place]
+        ]
         rows = np.ones(len(state.counts), np.bool_)
         if self.target.of == "blocks":
             wanted = [place for place in able if state.relative[place] > self.target.half_width]
@@ -219,6 +224,8 @@ class _State:
         for key, number in table.recorded():
             self.next_index[key] = max(self.next_index.get(key, 0), number + 1)
         self.latency = np.array([by_key[key].hot_ms if key in by_key else math.nan for key in keys])
+        # Builds of engines that passes share (``builds=N``): another pass is of one that is known already.
+        self.exhausted = np.array([key in by_key and _shares_builds(by_key[key]) for key in keys], np.bool_)
         self.passes = np.array([by_key[key].passes if key in by_key else 0 for key in keys])
         self.error = np.array([precision[key].standard_error_ms if key in precision else math.inf for key in keys])
         self.freedom = np.array([precision[key].freedom if key in precision else 1.0 for key in keys])
@@ -274,6 +281,10 @@ def occurrences(source: SearchSpace | Network, width: int, height: int) -> tuple
     rows = source.spread_rows(SAMPLED_NETWORKS, np.random.default_rng(0))
     rows = np.unique(rows, axis=0).astype(np.int32)
     return keys, source.sums(rows, width, height, {key: identity[place[key]].tolist() for key in keys})
+
+
+def _shares_builds(entry: TableEntry) -> bool:
+    return entry.between_builds_ms is not None and entry.hot.passes < entry.passes
 
 
 def _finite(value: float) -> float | None:

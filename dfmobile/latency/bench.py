@@ -62,6 +62,11 @@ class BenchResult:
         return self.statistics.half_width_ms
 
     @property
+    def replay(self) -> bool:
+        """Whether recorded logs were played: then nothing here was measured."""
+        return self.provenance["flags"].get("replay") is True
+
+    @property
     def remarks(self) -> list[str]:
         """What the passes say besides their times, each once: delegates, memory, agreement of outputs."""
         found = [text for item in self.provenance["passes"] for text in item["extra"].get("remarks", [])]
@@ -86,6 +91,7 @@ class BenchResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "backend": self.backend,
             "device": self.device,
+            "replay": self.replay,
             "provenance": self.provenance,
         }
 

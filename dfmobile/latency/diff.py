@@ -9,6 +9,9 @@ software differ by tens of percent in a few blocks. A change is believed when tw
   phases aside (chosen on 21 repeats of one build, see ``docs/how-to/compare-tables.md``);
 - **floors**: the fastest run of all passes, which interference rarely moves.
 
+Engines (TensorRT) differ from build to build, faster and slower, and so does what a block adds, a difference of two of
+them. There builds stand for passes and medians for fastest runs, in both views.
+
 What all blocks share (the median of the floors' ratios) is the *common factor*: drift of the machine where the
 software is the same, drift or a slower runtime where it is not. Blocks and networks are judged without it.
 """
@@ -25,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile.errors import InputError
-from dfmobile.latency.marginal import cost_samples
+from dfmobile.latency.marginal import build_of, cost_by_build
 from dfmobile.latency.significance import benjamini_hochberg, holm, moderated_variances, t_tail, t_value
 from dfmobile.latency.table import LatencyTable
 
@@ -142,7 +145,7 @@ class TablePair:
         entries: of A's blocks, by key.
         medians_ms: ``[2, blocks]``, of A's and B's pass medians.
         levels_ms: ``[2, blocks]``: what is compared: geometric means over the passes that count.
-        floors_ms: ``[2, blocks]``: fastest runs.
+        floors_ms: ``[2, blocks]``: fastest runs; the medians where passes are of builds of engines.
         variances: ``[2, blocks]``, of the logarithms of the levels.
         freedoms: ``[2, blocks]``, of the variances.
         many: every block has six passes or more in both.
@@ -174,11 +177,17 @@ class TablePair:
                 hint="build both with the same --backend-option measure=…",
             )
         passes = [table.passes() for table in tables]
-        samples = [[[cost_samples(result) for _, result in item[key]] for key in self.keys] for item in passes]
+        rows = [[[result for _, result in item[key]] for key in self.keys] for item in passes]
+        samples = [[cost_by_build(results) for results in table] for table in rows]
         self.medians_ms = np.array([[np.median([np.median(x) for x in group]) for group in table] for table in samples])
-        self.floors_ms = np.array([[min(min(x) for x in group) for group in table] for table in samples])
-        self.many = many = min(len(group) for table in samples for group in table) >= MANY_PASSES
-        logs = [[_compared(group, many=many) for group in table] for table in samples]
+        # What disturbs a run makes it slower, so the fastest tells most. Engines differ both ways, and so do
+        # differences of two of them: their fastest says nothing of the others.
+        both_ways = any(build_of(result) for table in rows for results in table for result in results)
+        self.floors_ms = self.medians_ms
+        if not both_ways:
+            self.floors_ms = np.array([[min(min(x) for x in group) for group in table] for table in samples])
+        self.many = min(len(group) for table in samples for group in table) >= MANY_PASSES
+        logs = [[_compared(group, many=self.many and not both_ways) for group in table] for table in samples]
         self.levels_ms = np.exp([[np.mean(group) for group in groups] for groups in logs])
         variances, freedoms = zip(*(moderated_variances(groups) for groups in logs), strict=True)
         self.variances = np.array(variances) / [[len(group) for group in groups] for groups in logs]

@@ -37,9 +37,9 @@ _FIELDS = {"format", "version", "sha256", "header", "builds", "documents", "sess
 _BLOCK_FIELDS = {"key", "facts", "passes", "skipped"}
 _HINT = "export it again with: dfmobile lut export TABLE -o FILE.json"
 CSV_FIELDS = (
-    "device", "backend", "runtime", "precision", "threads", "granularity", "kind", "text", "key", "hot_ms",
-    "half_width_ms", "cold_ms", "n", "runs", "samples", "passes", "macs", "weight_bytes", "input_shapes",
-    "output_shape",
+    "device", "backend", "runtime", "precision", "threads", "granularity", "kind", "text", "key", "measure",
+    "hot_ms", "half_width_ms", "isolated_ms", "cold_ms", "n", "runs", "samples", "passes", "builds", "macs",
+    "weight_bytes", "input_shapes", "output_shape",
 )  # fmt: skip
 
 

@@ -113,6 +113,18 @@ def by_build(results: Sequence[PassResult], values: Sequence[float]) -> list[flo
     return [float(np.median(group)) for group in groups.values()]
 
 
+def cost_by_build(results: Sequence[PassResult]) -> list[list[float]]:
+    """Return ``cost_samples`` of the passes of each build together; of each pass where there are no builds.
+
+    Raises:
+        FileFormatError: if marginal samples cannot be.
+    """
+    groups: dict[str, list[float]] = {}
+    for place, result in enumerate(results):
+        groups.setdefault(build_of(result) or f"pass {place}", []).extend(cost_samples(result))
+    return list(groups.values())
+
+
 def between_builds_sd_ms(values: Sequence[float]) -> float | None:
     """Return the standard deviation between builds; None of a single one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None

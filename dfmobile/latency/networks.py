@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dfmobile.architecture import Network
 from dfmobile.errors import FileFormatError
 from dfmobile.latency.header import Text, damaged
+from dfmobile.latency.marginal import by_build, summarise_isolated
 from dfmobile.latency.measurement import PassResult
-from dfmobile.latency.statistics import LatencyStatistics, quiet_latency, robust_half_width, summarise_results
+from dfmobile.latency.statistics import LatencyStatistics, quiet_latency, robust_half_width
 from dfmobile.latency.table import LatencyTable
 
 PREFIX = "network "
@@ -102,7 +103,7 @@ class MeasuredNetwork:
     @cached_property
     def statistics(self) -> LatencyStatistics:
         """Of all passes."""
-        return summarise_results(self.passes)
+        return summarise_isolated(self.passes)
 
     @property
     def quiet_ms(self) -> float:
@@ -116,8 +117,8 @@ class MeasuredNetwork:
 
     @property
     def half_width(self) -> float:
-        """Half of the 95 % interval of ``quiet_ms``, relative; infinite below three passes."""
-        return robust_half_width(self.pass_fastest_ms) / self.quiet_ms
+        """Half of the 95 % interval of ``quiet_ms``, relative; infinite below three passes (or builds)."""
+        return robust_half_width(by_build(self.passes, self.pass_fastest_ms)) / self.quiet_ms
 
     def halves_ms(self) -> tuple[float, float] | None:
         """Return the undisturbed latency by the earlier and by the later passes alone; None below two passes."""

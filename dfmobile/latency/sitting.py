@@ -18,6 +18,7 @@ from dfmobile.latency.backends.base import Backend, JobContext, MeasureJob
 from dfmobile.latency.context import ContextGraph, prefix_of, with_prefix
 from dfmobile.latency.guards import Guards
 from dfmobile.latency.header import Build
+from dfmobile.latency.marginal import cost_samples
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.models import BlockModel, ModelFolder
 from dfmobile.latency.network_runs import ANCHOR_PROTOCOL
@@ -240,7 +241,7 @@ class Sitting:
             self._queue.append((block, job.pass_index))
             return
         # A stopped warm-up has slower runs ahead, so its fastest run is what it proves.
-        measured_ms = min(result.warm_up_ms) if result.stopped else float(np.median(result.hot_ms))
+        measured_ms = min(result.warm_up_ms) if result.stopped else float(np.median(cost_samples(result)))
         if result.stopped and key in self._recorded:
             self._queue.append((block, job.pass_index))  # an earlier pass was below the limit: measure this one too
         elif job.limited and key not in self._recorded and self._limit_ms is not None and measured_ms > self._limit_ms:

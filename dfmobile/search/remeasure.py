@@ -65,7 +65,8 @@ def remeasure(
 
     Args:
         folder: the run folder of a campaign.
-        backend: measures; its device is the one that the boundary is for. None: no device can be reached.
+        backend: measures; its device is the one that the boundary is for. None: no device can be reached. One that
+            plays recorded logs is not asked.
         protocol: how each file is measured; None for the default with the backend's threads.
         unreachable: why there is no backend, for the records.
         progress: told a line now and then.
@@ -78,6 +79,9 @@ def remeasure(
         StorageError: if the folder cannot be written.
     """
     folder, tell = Path(folder), progress or (lambda line: None)
+    replayed = ""
+    if backend is not None and backend.replay:
+        replayed, backend = f"{backend.device.uri} plays recorded logs (replay): nothing is measured there", None
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder", hint="give the folder of a campaign: dfmobile search … -o RUN/")
     with FileLock(folder / STORE_NAME, "searching in"), CampaignStore(folder / STORE_NAME) as store:
@@ -93,7 +97,7 @@ def remeasure(
             opset = None if backend is None else backend.file_options.opset
             records.append(_record(folder, item, width, height, earlier.get(item.encoding), kind, opset))
         notes = sorted({f"{format}: {why}" for record in records for format, why in record["missing"].items()})
-        reason = unreachable or "no device can be reached"
+        reason = replayed or unreachable or "no device can be reached"
         if backend is not None:
             try:
                 _measure(folder, backend, protocol or Protocol(threads=backend.threads), records, tell)

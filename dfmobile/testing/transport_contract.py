@@ -30,7 +30,13 @@ BIG_BYTES = 3 * 2**20 + 17  # several chunks of every protocol, and no multiple 
 
 
 class TransportContract:
-    """What every transport does."""
+    """What every transport does.
+
+    Attributes:
+        small_commands: how many of them are run one after the other.
+    """
+
+    small_commands: int = 50
 
     @pytest.fixture
     def transport(self) -> Iterator[Transport]:
@@ -139,7 +145,7 @@ class TransportContract:
             )
 
     def test_many_small_commands(self, transport: Transport) -> None:
-        for number in range(50):
+        for number in range(self.small_commands):
             assert transport.run(["echo", str(number)], timeout_s=LIMIT_S).text == str(number)
 
     def test_a_failure_that_matters_is_one_line(self, transport: Transport) -> None:

@@ -17,14 +17,14 @@ from dfmobile.devices.transport.base import CommandTimeoutError, ConnectionLostE
 from dfmobile.errors import DeviceError
 
 LIMIT_S = 60.0
-CUTS = 5
 # Children in two ways, one that does not listen to TERM, and one that closes its output.
 STUBBORN = "trap '' TERM; (sleep 600; :) & sh -c 'exec >&- 2>&-; sleep 600; :' & echo up; sleep 600; echo down"
 
 
-def test_five_cuts(sshd: Sshd, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_cuts(sshd: Sshd, cuts: int) -> None:
     with opened(sshd) as transport:
-        for number in range(CUTS):
+        for number in range(cuts):
             with pytest.raises(ConnectionLostError, match="broke while sh ran") as caught:
                 transport.run(["sh", "-c", STUBBORN], timeout_s=LIMIT_S, on_output=lambda *_: sshd.drop_connections())
             assert caught.value.hint
@@ -33,7 +33,7 @@ def test_five_cuts(sshd: Sshd, tmp_path: Path) -> None:
             assert sshd.wait_until_quiet() == {}
             transport.reconnect()
             assert transport.run(["echo", str(number)], timeout_s=LIMIT_S).text == str(number)
-    assert sshd.line.connections == CUTS + 1
+    assert sshd.line.connections == cuts + 1
     assert sshd.wait_until_quiet() == {}
 
 
@@ -52,7 +52,7 @@ def test_a_cut_between_commands(sshd: Sshd) -> None:
 
 
 def test_cut_transfers_are_whole_or_absent(sshd: Sshd, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(bytes(range(256)) * (1 << 16))
+    (tmp_path / "file").write_bytes(bytes(range(256)) * (1 << 15))
 
     def cut(done: int, total: int) -> None:
         if done > total // 2:
@@ -100,20 +100,19 @@ def test_a_timeout_kills_the_stubborn(sshd: Sshd) -> None:
         assert transport.run(["echo", "x"], timeout_s=LIMIT_S).text == "x"
 
 
-def test_a_timeout_or_a_cut_at_any_moment(sshd: Sshd) -> None:
-    chance = random.Random(3)
+@pytest.mark.parametrize("size", [pytest.param(0, marks=pytest.mark.slow), 10, 3_000_000])
+def test_a_timeout_or_a_cut_at_any_moment(sshd: Sshd, size: int) -> None:
+    chance = random.Random(size)
     with opened(sshd) as transport:
-        for size in (0, 10, 3_000_000):
-            with pytest.raises(CommandTimeoutError):
-                transport.run(["sh", "-c", STUBBORN], timeout_s=chance.random() / 2, stdin=bytes(size))
-            assert not runs(sshd, "sleep 600")
-            cutter = threading.Timer(chance.random() / 2, sshd.drop_connections)
-            cutter.start()
-            with pytest.raises(ConnectionLostError):
-                transport.run(["sh", "-c", STUBBORN], timeout_s=LIMIT_S, stdin=bytes(size))
-            cutter.join()
-            assert sshd.wait_until_quiet() == {}
-            transport.reconnect()
+        with pytest.raises(CommandTimeoutError):
+            transport.run(["sh", "-c", STUBBORN], timeout_s=chance.random() / 2, stdin=bytes(size))
+        assert not runs(sshd, "sleep 600")
+        cutter = threading.Timer(chance.random() / 2, sshd.drop_connections)
+        cutter.start()
+        with pytest.raises(ConnectionLostError):
+            transport.run(["sh", "-c", STUBBORN], timeout_s=LIMIT_S, stdin=bytes(size))
+        cutter.join()
+        assert sshd.wait_until_quiet() == {}
     assert list(sshd.scratch_root.iterdir()) == []
 
 

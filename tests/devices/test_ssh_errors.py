@@ -12,6 +12,7 @@ import pytest
 from ssh_boards import opened, runs, wait_for
 from sshd.sshd_fixture import Sshd, running_sshd
 
+from dfmobile.devices.transport import ssh as ssh_module
 from dfmobile.devices.transport import ssh_client, ssh_command, ssh_script
 from dfmobile.devices.transport.base import ConnectionLostError, UnauthorizedError
 from dfmobile.devices.transport.ssh import SshTransport
@@ -231,3 +232,16 @@ def test_a_line_that_falls_silent(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -
                 ["sh", "-c", "echo up; sleep 600"], timeout_s=LIMIT_S, on_output=lambda *_: sshd.line.silence()
             )
         wait_for(lambda: not runs(sshd, "sleep 600"))
+
+
+def test_a_file_that_cannot_be_read_on_is_given_up(
+    shared_sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection lives and our signs of life go through; the file does not move."""
+    monkeypatch.setattr(ssh_module, "_IDLE_S", 1.0)
+    monkeypatch.setattr(ssh_command, "BEAT_S", 0.2)
+    os.mkfifo(tmp_path / "stuck")
+    with opened(shared_sshd) as transport:
+        with pytest.raises(ConnectionLostError, match="nothing has moved for 1 s"):
+            transport._receive(str(tmp_path / "stuck"), tmp_path / "here", 100, None)
+        wait_for(lambda: not runs(shared_sshd, "stuck"))

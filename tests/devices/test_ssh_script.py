@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfmobile.devices.transport.adb_script import MarkReader
@@ -109,6 +109,7 @@ def test_looking_around(tmp_path: Path) -> None:
     assert read_around(TOKEN, result.stdout[:-5]) is None
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_no_user_or_host_becomes_an_option(text: str) -> None:
     try:

@@ -25,11 +25,23 @@ from dfmobile.devices.uri import parse_device
 from dfmobile.testing.transport_contract import TransportContract
 
 
+@pytest.fixture(scope="module")
+def connections() -> Iterator[list[SshTransport]]:
+    """Those that the contract's tests made; the last is used by one after the other, as long as it is there."""
+    made: list[SshTransport] = []
+    yield made
+    for transport in made:
+        transport.close()
+
+
 class TestSshTransport(TransportContract):
+    small_commands = 8  # each is an ssh of its own
+
     @pytest.fixture
-    def transport(self, shared_sshd: Sshd) -> Iterator[Transport]:
-        with opened(shared_sshd) as transport:
-            yield transport
+    def transport(self, shared_sshd: Sshd, connections: list[SshTransport]) -> Transport:
+        if not connections or connections[-1].closed or connections[-1]._master is None:
+            connections.append(opened(shared_sshd))
+        return connections[-1]
 
     @pytest.mark.skipif(
         importlib.util.find_spec("dfmobile.devices.jetson") is None, reason="the probe of Linux boards is not here"

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from dfmobile.devices.power_trace import (
     PowerSample,
     PowerTrace,
-    busy_window,
-    clock_changed,
     energy_per_inference_mj,
     gpu_clock_range_khz,
     mean_power_mw,
@@ -312,29 +310,12 @@ def test_windows_that_say_nothing() -> None:
     bare = PowerTrace(tuple(PowerSample(s.time_ms, TegrastatsSample()) for s in trace.samples), 100, "arrival", 1.0, 0)
     with pytest.raises(DeviceError, match="no rails"):
         mean_power_mw(bare, 0, 1000)
-    assert clock_changed(bare, 0, 1000) is None
+    assert gpu_clock_range_khz(bare, 0, 1000) is None
     assert PowerTrace((), 100, "arrival", None, None).temperatures_c(0) == {}
 
 
-def test_the_busy_window() -> None:
-    loads = [0, 90, 99, None, 97, 98, 99, 99, 10, 99]
-    samples = [
-        PowerSample(100.0 * number, TegrastatsSample(gpu_load_percent=load)) for number, load in enumerate(loads)
-    ]
-    trace = PowerTrace(tuple(samples), 100, "arrival", 1000.0, 0)
-    assert busy_window(trace) == (400.0, 700.0)
-    assert busy_window(trace, least_percent=100) is None
-    assert busy_window(made([1] * 5)) is None  # no load is known
-
-
-def test_clock_changes() -> None:
-    steady_clock = made([1] * 5, clocks_khz=[918000, 917000, 918000, 916000, 918000])
+def test_the_range_of_a_clock() -> None:
     dropped = made([1] * 5, clocks_khz=[306000, 918000, 918000, 612000, 918000])
-    assert clock_changed(steady_clock, 0, 400) is False
-    assert clock_changed(dropped, 100, 200) is False  # the warm-up is left out
-    assert clock_changed(dropped, 100, 400) is True
-    assert clock_changed(steady_clock, 0, 400, tolerance=0) is True
+    assert gpu_clock_range_khz(dropped, 100, 200) == (918000, 918000)  # the warm-up is left out
     assert gpu_clock_range_khz(dropped, 100, 400) == (612000, 918000)
-    with pytest.raises(InputError, match="no fraction"):
-        clock_changed(dropped, 0, 400, tolerance=1.5)
     assert dropped.temperatures_c(390) == {"tj": 44.0}

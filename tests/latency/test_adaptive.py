@@ -170,6 +170,16 @@ def test_a_block_that_never_settles_is_left_and_reported(tmp_path: Path) -> None
     assert "not reached" in report.reached.text
 
 
+def test_passes_stop_where_they_share_the_builds_of_an_engine(tmp_path: Path) -> None:
+    """Further passes of the same builds make nothing more certain, however far off the target is."""
+    backend, path = NoisyBackend(0.3), tmp_path / "t.sqlite"
+    backend.changes = lambda job: {"extra": {"build": str(job.repetition % 3)}}
+    report = build_space(path, backend, Target(0.001, max_passes=12))
+    assert report.reached is not None
+    assert not report.reached.done
+    assert set(passes_of(path).values()) == {4}  # the fourth shows that builds are shared
+
+
 def test_no_pass_begins_after_the_time_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "t.sqlite"
     backend = NoisyBackend(0.03)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from dfmobile.errors import FileFormatError, InputError
 from dfmobile.graph import Graph, reference
 from dfmobile.latency.backends.base import MeasureJob, RuntimeIdentity
 from dfmobile.latency.context import PREFIX_CHANNELS, prefix_of, with_prefix
+from dfmobile.latency.diff import TablePair
+from dfmobile.latency.exchange import export_table
 from dfmobile.latency.marginal import (
     RESOLUTION_MS,
     MarginalSamples,
@@ -30,6 +34,7 @@ from dfmobile.latency.marginal import (
 )
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.models import cheap_weights
+from dfmobile.latency.networks import MeasuredNetwork
 from dfmobile.latency.predictor import Predictor
 from dfmobile.latency.statistics import standard_error_of_median, t_quantile_975
 from dfmobile.latency.table import LatencyTable
@@ -168,13 +173,14 @@ class ContextBackend(KnownBackend):
     processor = "gpu"
     least_passes = 3
     replay = False
+    step = 0.1  # between builds
 
     def identity(self) -> RuntimeIdentity:
         return RuntimeIdentity("Known", self.version, "ab" * 32, {"replay": True} if self.replay else {})
 
     def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
         for job in jobs:
-            pace = 1 + job.repetition / 10
+            pace = 1 + job.repetition * self.step
             extra: dict[str, Any] = {"build": str(job.repetition)}
             if job.context is not None:
                 parts = (job.context.with_prefix, job.context.prefix)
@@ -186,10 +192,10 @@ class ContextBackend(KnownBackend):
             )
 
 
-def context_table(path: Path, *, replay: bool = False) -> Path:
+def context_table(path: Path, *, replay: bool = False, step: float = 0.1, latency_max_ms: float | None = None) -> Path:
     backend = ContextBackend(open_device("local"))
-    backend.replay = replay
-    build_mini(path, backend, protocol=THREE)
+    backend.replay, backend.step = replay, step
+    build_mini(path, backend, protocol=THREE, latency_max_ms=latency_max_ms)
     return path
 
 
@@ -209,6 +215,62 @@ def test_a_table_keeps_both_costs_and_the_predictor_sums_the_marginal_ones(tmp_p
         assert Predictor(table).predict(network).latency_ms == pytest.approx(total)
         assert Predictor(table, "sum-isolated").predict(network).latency_ms == pytest.approx(alone)
         assert total != pytest.approx(alone)
+
+
+def test_a_block_is_too_slow_by_what_it_adds_and_not_by_its_borders(tmp_path: Path) -> None:
+    with LatencyTable.open(context_table(tmp_path / "t.sqlite", step=0.0)) as table:
+        costs = {item.key: (item.hot_ms, item.isolated.median_ms) for item in table.entries() if item.isolated}
+    key = max(costs, key=lambda item: costs[item][1] - costs[item][0])
+    limit_ms = sum(costs[key]) / 2
+    assert costs[key][0] < limit_ms < costs[key][1]
+    with LatencyTable.open(context_table(tmp_path / "limited.sqlite", step=0.0, latency_max_ms=limit_ms)) as table:
+        assert key in {item.key for item in table.entries()}
+        assert {item.key for item in table.skipped()} == {key for key, (adds, _) in costs.items() if adds > limit_ms}
+        assert {item.measured_ms for item in table.skipped()} == {adds for adds, _ in costs.values() if adds > limit_ms}
+
+
+def test_networks_count_builds_and_not_passes() -> None:
+    passes = [result_of(1.0 + number, extra={"build": str(number)}) for number in range(3)]
+    network = MeasuredNetwork("x", 1, 1, {}, passes)
+    again = MeasuredNetwork("x", 1, 1, {}, passes * 4)
+    assert again.half_width == network.half_width
+    assert again.statistics.half_width_ms == network.statistics.half_width_ms
+
+
+def test_a_summary_says_which_cost_it_has(tmp_path: Path) -> None:
+    export_table(context_table(tmp_path / "t.sqlite"), tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["measure"], row["builds"]) for row in rows} == {("marginal", "3")}
+    assert any(float(row["isolated_ms"]) > float(row["hot_ms"]) for row in rows)
+
+
+def test_tables_of_builds_are_compared_by_medians_and_builds(tmp_path: Path) -> None:
+    """A difference of two engines is off both ways, so its smallest value says nothing."""
+
+    class Scattered(ContextBackend):
+        builds = 9
+
+        def measure(self, jobs: Iterable[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+            yield from super().measure(
+                dataclasses.replace(job, repetition=(job.repetition % self.builds) * 7 % 5) for job in jobs
+            )
+
+    pairs = []
+    for builds in (3, 9):
+        paths = [tmp_path / f"{name}{builds}.sqlite" for name in "ab"]
+        for path in paths:
+            backend = Scattered(open_device("local"))
+            backend.builds = builds
+            build_mini(path, backend, protocol=dataclasses.replace(THREE, passes=9))
+        with LatencyTable.open(paths[0]) as a, LatencyTable.open(paths[1]) as b:
+            pairs.append(TablePair(a, b))
+    few, many = pairs
+    for pair in pairs:
+        assert np.array_equal(pair.floors_ms, pair.medians_ms)
+        assert pair.common_log == 0.0
+    assert not few.many
+    assert few.freedoms.max() < many.freedoms.min()  # nine passes of three builds are three
 
 
 def test_three_builds_are_the_least(tmp_path: Path) -> None:

@@ -117,6 +117,19 @@ def test_a_measurement_is_kept_when_the_device_is_away_later(tmp_path: Path) -> 
     assert {(record["measured_ms"], record["status"]) for record in _boundary(folder)} == {(2.5, "re-measured")}
 
 
+def test_a_device_that_plays_recorded_logs_measures_nothing(tmp_path: Path) -> None:
+    class ReplayBackend(StandInBackend):
+        def identity(self) -> RuntimeIdentity:
+            return RuntimeIdentity("stand-in", "0", None, {"replay": True})
+
+    folder, backend = _search(tmp_path, budget=3), ReplayBackend([2.5])
+    result = remeasure(folder, backend)
+    assert backend.jobs == []
+    assert all(record["measured_ms"] is None for record in _boundary(folder))
+    assert all("replay" in record["status"] for record in _boundary(folder))
+    assert any("plays recorded logs" in note for note in result.notes)
+
+
 def test_passes_of_different_architectures_are_shuffled(tmp_path: Path) -> None:
     backend = StandInBackend([1.0])
     remeasure(_search(tmp_path), backend, Protocol(passes=4))

@@ -191,4 +191,4 @@ def _condition(conditions: dict[str, Any], text: str) -> None:
         conditions.setdefault("charger", {})[found[1]] = found[2]
 
 
-_HINT = "run the command again; if it happens again, try another cable or port"
+_HINT = "run the command again; if it happens again, check the connection (cable, port, network)"

@@ -207,7 +207,9 @@ class MarkReader:
             if mark is None:
                 if len(self._buffer) < _MARK_BYTES + len(self._token) and b"\n" not in self._buffer:
                     return found  # the rest of the line is under way
-                raise ConnectionLostError("the device's answer is damaged", hint="run again; try another cable")
+                raise ConnectionLostError(
+                    "the device's answer is damaged", hint="run again; check the connection (cable, network)"
+                )
             self._buffer = self._buffer[mark.end() :]
             self._note(mark[1], int(mark[2]))
 

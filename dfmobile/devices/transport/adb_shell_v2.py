@@ -76,5 +76,5 @@ class ShellV2Decoder:
         if wrong or (self._kind == EXIT and self._missing != 1):
             raise ConnectionLostError(
                 f"the device sent what is not the shell protocol (id {self._kind}, {self._missing} bytes)",
-                hint="run again; if it happens again, try another cable or port",
+                hint="run again; if it happens again, check the connection (cable, port, network)",
             )

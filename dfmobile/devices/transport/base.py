@@ -357,4 +357,4 @@ class Transport(ABC):
         self.close()
 
 
-_AGAIN = "run the command again; if it happens again, try another cable or port"
+_AGAIN = "run the command again; if it happens again, check the connection (cable, port, network)"

@@ -260,7 +260,7 @@ class SshTransport(Transport):
         for entry in result.check(f"listing {path}").stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]:
             line, _, name = entry.partition(" ./")
             match = _STAT_LINE.fullmatch(line)
-            if match is None or not name or "/" in name:
+            if match is None or name in ("", ".", "..") or "/" in name:
                 raise DeviceError(f"cannot list {path} on the device: stat says {entry[:100]!r}")
             found.append(file_stat(name, int(match[1], 16), int(match[2]), int(match[3])))
         return sorted(found, key=lambda entry: entry.path)

@@ -203,10 +203,13 @@ class SshCommand:
         if not wants and self._feed.ends:
             self._close_input()
         elif not wants and now >= self._beat_at:
-            self._write(b".")
+            self._write(b".")  # a sign of our life: whether the far side does anything is another matter
         for key, _ in self._selector.select(max(0.0, min(_POLL_S, deadline - now))):
             if key.fileobj is self._stdin:
-                self._feed.written(self._write(self._feed.pending()[:_CHUNK_BYTES]))
+                size = self._write(self._feed.pending()[:_CHUNK_BYTES])
+                self._feed.written(size)
+                if size:
+                    self._moved_at = time.monotonic()
                 continue
             for pipe, (name, marks, buffer) in self._readers.items():
                 if key.fileobj is pipe:
@@ -224,7 +227,6 @@ class SshCommand:
             self._feed.give_up()  # ssh has ended, or reads no more: what it says comes by the other pipes
             self._close_input()
             return 0
-        self._moved_at = time.monotonic()
         return size
 
     def _read(

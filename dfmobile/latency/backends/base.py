@@ -137,6 +137,11 @@ class Backend(ABC):
         self.precision = precision
 
     @property
+    def replay(self) -> bool:
+        """Whether recorded logs are played: then no time that comes back was measured."""
+        return self.identity().flags.get("replay") is True
+
+    @property
     def file_precision(self) -> str:
         """Precision of the model files that it measures, as ``dfmobile export`` names it.
 

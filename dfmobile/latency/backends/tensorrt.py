@@ -225,9 +225,9 @@ class TensorRTBackend(Backend):
         return {"build_flags": self.trtexec.flags(), "build_ms": found["build_ms"], "builder_s": found["builder_s"]}
 
     def build_name(self, repetition: int) -> str:
-        """Return which build of an engine a pass uses; after a restart of the board there are others."""
+        """Return which build of an engine a pass uses; after a restart (of the board, of the worker) it is another."""
         number = repetition if self._options.builds is None else repetition % self._options.builds
-        return f"{number}" if self._python is not None else f"{number}@{self.board.boot}"
+        return f"{number}@{self.board.boot if self._python is None else self._python.mark}"
 
     def close(self) -> None:
         """Let go of a worker process, where there is one."""
@@ -245,10 +245,13 @@ class TensorRTBackend(Backend):
         return found
 
     def _measure_chunk(self, chunk: list[MeasureJob]) -> Iterator[tuple[str, PassResult]]:
+        if self._python is None:
+            self.board.look_again()
+        builds = [self.build_name(job.repetition) for job in chunk]
         requests: list[EngineRequest] = []
         for number, job in enumerate(chunk):
             requests += [
-                EngineRequest(f"{number}-{role}", path, self.build_name(job.repetition), salt, job.protocol)
+                EngineRequest(f"{number}-{role}", path, builds[number], salt, job.protocol)
                 for role, path, salt in _engines(job)
             ]
         waiting: dict[int, dict[Role, TimedEngine]] = {number: {} for number in range(len(chunk))}
@@ -268,12 +271,7 @@ class TensorRTBackend(Backend):
                 engines[role] = result  # type: ignore[index]  # one of the roles, as it was sent
                 if len(engines) == wanted[number]:
                     job = chunk[number]
-                    yield (
-                        job.id,
-                        pass_of(
-                            engines, job.protocol, self.build_name(job.repetition), marginal=job.context is not None
-                        ),
-                    )
+                    yield job.id, pass_of(engines, job.protocol, builds[number], marginal=job.context is not None)
         if failures:
             first = next(iter(failures.values()))
             more = f" (and {len(failures) - 1} more of this batch failed)" if len(failures) > 1 else ""

@@ -7,7 +7,6 @@ taken, and those are removed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import time
@@ -16,6 +15,7 @@ from functools import cached_property
 
 from dfmobile.devices.batch.remote import RemoteDriver
 from dfmobile.devices.device import Device
+from dfmobile.devices.transport.base import CommandFailedError, ConnectionLostError
 from dfmobile.errors import BackendError, DeviceError, FileFormatError
 from dfmobile.latency.tensorrt.failures import failure
 from dfmobile.latency.tensorrt.log import TrtexecLog, parse_trtexec_log
@@ -95,11 +95,16 @@ class TrtexecBoard:
 
     @cached_property
     def boot(self) -> str:
-        """Eight characters that name the device's boot; ``00000000`` where it does not say."""
-        with contextlib.suppress(DeviceError):
+        """Eight characters that name the device's boot; ``00000000`` where it does not say.
+
+        Raises:
+            DeviceError: if it cannot be asked.
+        """
+        try:
             text = self._device.transport.read_bytes(_BOOT, 4096)
-            return hashlib.sha256(text).hexdigest()[:8]
-        return "0" * 8
+        except CommandFailedError:  # it was asked, and has no such file: anything else is no answer
+            return "0" * 8
+        return hashlib.sha256(text).hexdigest()[:8]
 
     @cached_property
     def folder(self) -> str:
@@ -107,6 +112,17 @@ class TrtexecBoard:
         facts = self.facts
         what = f"{facts.version.text} {facts.library_sha256} {facts.trtexec_sha256} {self._device.fingerprint}"
         return f"{self._engines}/{self.boot}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+    def look_again(self) -> None:
+        """Ask which boot it is now: a board may restart between two batches.
+
+        Raises:
+            DeviceError: if it cannot be asked.
+        """
+        before = self.__dict__.pop("boot", None)
+        if self.boot != before:
+            self.__dict__.pop("folder", None)
+            self._checked = False
 
     def make_room(self, limit_bytes: float) -> None:
         """Remove engines of other boots and of what was not used for long, and the oldest beyond a limit.
@@ -177,7 +193,11 @@ class TrtexecBoard:
     def _library_sha256(self, path: str) -> str | None:
         transport = self._device.transport
         for line in transport.run(["sh", "-c", _LIBRARY, "sh", path], timeout_s=60.0).text.splitlines()[:20]:
-            with contextlib.suppress(DeviceError):
+            try:
                 if transport.stat(line.strip()) is not None:
                     return transport.sha256(line.strip())
+            except ConnectionLostError:
+                raise  # a table without the hash would be another one than the next command's
+            except DeviceError:
+                continue
         return None

@@ -1,7 +1,7 @@
 """trtexec's command line by version: what to pass for a build, a timing and a profile, every choice explicit.
 
 The table says from which version to which a flag exists; source: the option parsers of NVIDIA's open releases 7.1.3
-to 11.1 (``samples/common/sampleOptions.cpp``), and the help of a real trtexec 8.5.3. Four things that are easy to get
+to 11.1 (``samples/common/sampleOptions.cpp``), and the help of a real trtexec 8.5.3. Things that are easy to get
 wrong:
 
 - TensorRT 11 turns CUDA graphs and spin-wait on and data transfers off by default. Its ``--useCudaGraph``,
@@ -10,7 +10,7 @@ wrong:
 - TensorRT 11 has no ``--fp16``, and no ``--int8`` either: that string in its sources belongs to the builder for safety
   engines. Every network is typed by its ONNX file.
 - trtexec up to 7.2 takes an ONNX file with a fixed batch only with ``--explicitBatch``; from 8.0 on it is implied.
-
+- trtexec up to 8.2 reads the duration as a whole number and drops what follows: 0.5 s would be none at all.
 - trtexec 7.1 attaches its profiler wherever it exports times, so they are those of a profiled engine, and only there
   or with ``--dumpProfile``.
 
@@ -111,7 +111,7 @@ class TimingRequest:
         times: path of the JSON file to write, one entry a run.
         warm_up_ms: run that long before measuring.
         iterations: at least that many runs.
-        duration_s: for at least that long.
+        duration_s: for at least that long; before 8.4 for whole seconds, rounded up.
         cuda_graph: launch a captured CUDA graph.
         spin_wait: busy-wait for the GPU.
         transfers: copy inputs and outputs for every run.
@@ -189,7 +189,8 @@ def timing_flags(version: TensorRTVersion, request: TimingRequest) -> list[str]:
     flags.add("--iterations", str(_at_least(1, request.iterations, "the iterations", "runs")))
     if not (math.isfinite(request.duration_s) and 0 <= request.duration_s <= 86400):
         raise InputError(f"a timing cannot last {request.duration_s} s", hint="give seconds from 0 to 86400")
-    flags.add("--duration", f"{request.duration_s:g}")
+    duration_s = request.duration_s if version >= _V8_4 else math.ceil(request.duration_s)
+    flags.add("--duration", f"{duration_s:g}")
     flags.add("--infStreams" if flags.has("--infStreams") else "--streams", "1")
     _switch(flags, request.cuda_graph, on="--useCudaGraph", off="--noCudaGraph")
     _switch(flags, request.spin_wait, on="--useSpinWait", off="--noSpinWait")

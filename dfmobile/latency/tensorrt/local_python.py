@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dfmobile.devices.conditions import read_conditions
 from dfmobile.errors import BackendError, ExportError, FileFormatError, InputError
@@ -29,11 +32,15 @@ class LocalPythonRunner:
         options: of the backend.
         precision: fp32 or fp16.
         runner: that does the work.
+
+    Attributes:
+        mark: names the engines of this object: another's of the same network are other builds.
     """
 
     def __init__(self, options: TensorRTOptions, precision: str, runner: PythonRunner | None = None) -> None:
         self._options, self._precision = options, precision
         self.runner = PythonRunner() if runner is None else runner
+        self.mark = secrets.token_hex(4)
         self._folder: Path | None = None
         self._built: dict[str, dict[str, Any]] = {}
 
@@ -127,7 +134,7 @@ class LocalPythonRunner:
             build_ms=1000 * built["builder_s"],
             conditions_before=_of_gpu(before),
             conditions_after=_of_gpu(read_conditions().to_dict()),
-            evidence=dict(built),
+            evidence={**built, "host_median_ms": float(np.median(found.host_ms))},
         )
 
 

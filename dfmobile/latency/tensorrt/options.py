@@ -31,6 +31,7 @@ OPTIONS: dict[str, str] = {
     "reconnect-secs": "try so long to get a lost connection back (default 300)",
 }
 _MAX_PATH = 4000
+_PYTHON_DOES = (("transfers", "false"), ("spin-wait", "true"), ("power", "none"))
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def parse_options(options: Mapping[str, str], precision: str) -> TensorRTOptions
         raise InputError(
             f"precision {precision} takes no calibration cache", hint="leave it out, or add --precision int8"
         )
+    if runner == "python":
+        _refuse_for_python(options)
     builds = options.get("builds")
     workspace = options.get("workspace-mib")
     return TensorRTOptions(
@@ -132,6 +135,16 @@ def parse_options(options: Mapping[str, str], precision: str) -> TensorRTOptions
         cache_mib=_number(options, "cache-mib", 2048.0, 1.0, 1e6),
         reconnect_secs=_number(options, "reconnect-secs", 300.0, 0.0, 24 * 3600.0),
     )
+
+
+def _refuse_for_python(options: Mapping[str, str]) -> None:
+    """Refuse what the Python runner does not do: its rows would say that it was done."""
+    for name in ("transfers", "spin-wait", "power", "cache-mib", "reconnect-secs"):
+        if name in options and (name, options[name]) not in _PYTHON_DOES:
+            raise InputError(
+                f"runner=python has no option {name}={quoted(options[name], 40)}",
+                hint="leave it out, or leave runner out: trtexec does that",
+            )
 
 
 def _choice(options: Mapping[str, str], name: str, choices: tuple[str, str]) -> str:

@@ -51,9 +51,14 @@ def energy_document(trace: PowerTrace, timed_ms: float, runs: int) -> tuple[dict
 
 
 def clock_mhz(trace: PowerTrace, timed_ms: float) -> tuple[float, float] | None:
-    """Return the lowest and highest clock of the GPU in the timed runs, MHz; None where it is not known."""
+    """Return the lowest and highest clock of the GPU in the timed runs, MHz; None where it is not known.
+
+    The window may begin an interval too early, since the last sample is that much before the end: that interval is left
+    out, or a governor that rises in the warm-up would look like a clock that moved.
+    """
     window = timed_window(trace, timed_ms)
     if window is None or window[0] >= window[1]:
         return None
+    window = (min(window[0] + trace.interval_ms, window[1] - trace.interval_ms / 2), window[1])
     found = gpu_clock_range_khz(trace, *window)
     return None if found is None else (found[0] / 1000, found[1] / 1000)

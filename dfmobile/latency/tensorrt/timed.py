@@ -86,10 +86,12 @@ def pass_of(engines: Mapping[Role, TimedEngine], protocol: Protocol, build: str,
             prefix.
         protocol: of the pass.
         build: which build of the engines.
-        marginal: keep what the block adds to a network, too.
+        marginal: keep what the block adds to a network, too. Then that is also what ``Protocol.stop_above_ms`` is
+            held against: the borders of an engine of its own must not make a block look too slow for a network.
     """
     alone = engines["isolated"]
-    stopped = protocol.stop_above_ms is not None and min(alone.compute_ms) > protocol.stop_above_ms
+    least_ms = _least_ms(engines, marginal=marginal)
+    stopped = protocol.stop_above_ms is not None and least_ms > protocol.stop_above_ms
     extra: dict[str, Any] = {
         "build": build,
         "measure": "marginal" if marginal else "isolated",
@@ -117,7 +119,7 @@ def pass_of(engines: Mapping[Role, TimedEngine], protocol: Protocol, build: str,
         hot_ms=[] if stopped else samples(alone.compute_ms),
         cold_ms=[],
         clock="gpu-events",
-        warm_up_ms=samples([min(alone.compute_ms) if stopped else alone.compute_ms[0]]),
+        warm_up_ms=samples([least_ms if stopped else alone.compute_ms[0]]),
         warm_up_runs=max(1, alone.warm_up_runs),
         steady=True,  # warmed up by time; the runners tell no more
         init_ms=None if alone.load_ms is None else min(alone.load_ms, MAX_SAMPLE_MS),
@@ -131,6 +133,14 @@ def pass_of(engines: Mapping[Role, TimedEngine], protocol: Protocol, build: str,
         stopped=stopped,
         extra=extra,
     )
+
+
+def _least_ms(engines: Mapping[Role, TimedEngine], *, marginal: bool) -> float:
+    """Return the lowest cost that the runs of a pass show."""
+    context, prefix = engines.get("context"), engines.get("prefix")
+    if not marginal or context is None or prefix is None:
+        return min(engines["isolated"].compute_ms)
+    return min(context.compute_ms) - prefix.median_ms
 
 
 def _document(engine: TimedEngine) -> dict[str, Any]:
@@ -149,11 +159,14 @@ def _document(engine: TimedEngine) -> dict[str, Any]:
 def _difference(
     context: Mapping[str, Any] | None, prefix: Mapping[str, Any] | None, *, with_prefix: bool
 ) -> dict[str, float] | None:
-    """Return what a block adds to the energy of an inference, by rail; None where one of the two is unknown."""
+    """Return what a block adds to the energy of an inference, by rail that both tell; None where one is unknown."""
     if context is None or (with_prefix and prefix is None):
         return None
-    less = {} if prefix is None else prefix["rails_mj"]
-    return {rail: value - less.get(rail, 0.0) for rail, value in context["rails_mj"].items()}
+    whole: Mapping[str, float] = context["rails_mj"]
+    if prefix is None:
+        return dict(whole)
+    less: Mapping[str, float] = prefix["rails_mj"]
+    return {rail: value - less[rail] for rail, value in whole.items() if rail in less}
 
 
 def _utc(told: object) -> str:

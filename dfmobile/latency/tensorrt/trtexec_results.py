@@ -83,14 +83,14 @@ def exit_code(result: BatchResult) -> int:
     return 124 if result.exit_code == TIMED_OUT else result.exit_code
 
 
-def read_trace(content: bytes | None) -> PowerTrace | None:
-    """Return what tegrastats wrote; None where there is nothing, or nothing of it."""
+def read_trace(content: bytes | None) -> tuple[PowerTrace | None, str]:
+    """Return what tegrastats wrote; where there is nothing, or nothing of it, None and why."""
     if content is None:
-        return None
+        return None, "tegrastats left no log"
     try:
-        return parse_log(content.decode("utf-8", "replace"))
-    except FileFormatError:
-        return None
+        return parse_log(content.decode("utf-8", "replace")), ""
+    except FileFormatError as error:
+        return None, str(error)
 
 
 def elapsed_ms(result: BatchResult) -> float | None:
@@ -98,6 +98,6 @@ def elapsed_ms(result: BatchResult) -> float | None:
     times = [told.get("time_utc") for told in (result.conditions_before, result.conditions_after)]
     try:
         start, end = (datetime.fromisoformat(str(text)) for text in times)
-    except ValueError:
+        return max(0.0, 1000 * (end - start).total_seconds())
+    except (ValueError, TypeError):  # no date; or one with a time zone and one without
         return None
-    return max(0.0, 1000 * (end - start).total_seconds())

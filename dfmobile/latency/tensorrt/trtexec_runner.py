@@ -24,6 +24,7 @@ from dfmobile.latency.benchmark_model_results import conditions
 from dfmobile.latency.device_batches import DeviceBatches
 from dfmobile.latency.tensorrt import power
 from dfmobile.latency.tensorrt.board import TrtexecBoard
+from dfmobile.latency.tensorrt.board_watch import BoardWatch
 from dfmobile.latency.tensorrt.failures import failure
 from dfmobile.latency.tensorrt.flags import (
     BuildRequest,
@@ -47,30 +48,10 @@ from dfmobile.latency.tensorrt.trtexec_results import (
     read_trace,
     split_marked,
 )
+from dfmobile.latency.tensorrt.trtexec_shell import ENGINE, PROFILE, TIMES, TRACE, build_command, run_command
 
 RUN_PREFIX = "trt"
-_TIMES, _TRACE, _PROFILE, _ENGINE = b"dfmobile-times", b"dfmobile-trace", b"dfmobile-profile", b"dfmobile-engine"
 _MAX_FILE_BYTES = 2**30
-# $1: the engine, $2: a name beside it; then the command that writes $2. What is there is not built again.
-_BUILD = """
-engine=$1 part=$2; shift 2
-if [ -s "$engine" ]; then touch "$engine"; else
-  rm -f "$part"; "$@"; code=$?
-  if [ "$code" -eq 0 ] && [ -s "$part" ]; then mv -f "$part" "$engine" || exit 1; else rm -f "$part"; exit "$code"; fi
-fi
-printf '\\ndfmobile-engine-begin\\n'; sha256sum <"$engine"; wc -c <"$engine"; printf 'dfmobile-engine-end\\n'
-"""
-# $1, $2, $3: files that come back (times or profile, trace) and the first one's name; then the command.
-_RUN = """
-file=$1 trace=$2 name=$3; shift 3
-rm -f "$file" "$trace"; "$@"; code=$?
-if [ -f "$file" ]; then
-  printf '\\ndfmobile-%s-begin\\n' "$name"; cat "$file"; printf '\\ndfmobile-%s-end\\n' "$name"
-fi
-if [ -f "$trace" ]; then printf '\\ndfmobile-trace-begin\\n'; cat "$trace"; printf '\\ndfmobile-trace-end\\n'; fi
-rm -f "$file" "$trace"
-exit "$code"
-"""
 
 
 @dataclass(frozen=True)
@@ -112,6 +93,7 @@ class TrtexecRunner:
         self._device, self._board, self._options, self._precision = device, board, options, precision
         self._poll_s = poll_s
         self._batches = DeviceBatches(device, RUN_PREFIX, self._settings, tell, batch_class)
+        self._watch = BoardWatch(device, tell)
         self._built: dict[str, dict[str, Any]] = {}  # engines that this process saw built
 
     @property
@@ -144,6 +126,7 @@ class TrtexecRunner:
         by_item = {item.id: engine for item, engine in zip(items, engines.values(), strict=True)}
         items += [self._timing_item(name, request, digest) for name, (request, digest) in names.items()]
         failed: dict[str, BackendError] = {}
+        state = self._watch.before()
         for result in self._batches.run(items):
             if result.id in by_item:
                 engine = by_item[result.id]
@@ -157,11 +140,12 @@ class TrtexecRunner:
                 yield request.id, failed[digest]
                 continue
             try:
-                timed = self._timed(request, digest, result)
+                timed = self._timed(request, digest, result, state)
             except BackendError as error:
                 yield request.id, error
             else:
                 yield request.id, timed
+        self._watch.after()
 
     def profile(self, request: EngineRequest) -> tuple[list[ProfiledLayer], int]:
         """Profile an engine's layers, in a run of its own; see ``layer_profile.parse_export_profile``.
@@ -174,7 +158,7 @@ class TrtexecRunner:
         facts, digest = self._board.facts, self.digest(request)
         engine, file = self._engine(digest), "{item}/profile.json"
         command = [facts.trtexec, *profile_flags(facts.version, engine, file)]
-        argv = self._wrapped(file, "{item}/trace", "profile", command)
+        argv = run_command(file, "{item}/trace", "profile", command)
         items = [self._build_item("build", _Engine(digest, request)), BatchItem("profile", argv, (), 600.0)]
         text = ""
         for result in self._batches.run(items):
@@ -182,13 +166,13 @@ class TrtexecRunner:
             if result.id == "build":
                 self._built_engine(_Engine(digest, request), result)
                 continue
-            parts = split_marked(result.log, (_PROFILE, _TRACE))
+            parts = split_marked(result.log, (PROFILE, TRACE))
             text = parts[b""].decode("utf-8", "replace")
             log = read_log(text, what)
-            if result.exit_code != 0 or _PROFILE not in parts:
+            if result.exit_code != 0 or PROFILE not in parts:
                 raise failure(exit_code(result), log, text, what=what, version=facts.version)
             try:
-                return parse_export_profile(parts[_PROFILE])
+                return parse_export_profile(parts[PROFILE])
             except FileFormatError as error:
                 raise BackendError(f"{what}: {error}", error.hint) from error
         raise BackendError(f"{self._device.uri} returned no profile of {request.model}")
@@ -210,6 +194,11 @@ class TrtexecRunner:
         return build_flags(self._board.facts.version, self._build_request("MODEL.onnx", "MODEL.engine", "CACHE"))
 
     # Items
+
+    @property
+    def _traced(self) -> bool:
+        """Whether tegrastats runs beside timings."""
+        return self._board.facts.tegrastats and self._options.power
 
     @property
     def _calibration(self) -> str:
@@ -242,24 +231,20 @@ class TrtexecRunner:
         files: tuple[tuple[Path, str], ...] = ((engine.request.model, "model.onnx"),)
         if self._options.calibration_cache is not None:
             files = (*files, (self._options.calibration_cache, "calibration.cache"))
-        argv = ("sh", "-c", _BUILD, "sh", path, part, facts.trtexec, *flags)
+        argv = build_command(path, part, [facts.trtexec, *flags])
         return BatchItem(name, argv, files, self._options.build_secs)
 
     def _timing_item(self, name: str, request: EngineRequest, digest: str) -> BatchItem:
         facts, timing = self._board.facts, self._timing(request, digest)
         command = [facts.trtexec, *timing_flags(facts.version, timing)]
         log = f"{digest}.trace"
-        if facts.tegrastats and self._options.power:
+        if self._traced:
             command = TegrastatsMonitor(self._device.transport, power.INTERVAL_MS, self._board.folder).wrap(
                 command, log
             )
-        argv = self._wrapped(timing.times, f"{self._board.folder}/{log}", "times", command)
+        argv = run_command(timing.times, f"{self._board.folder}/{log}", "times", command)
         longest_s = 2 * (timing.warm_up_ms / 1000 + timing.duration_s) + 600.0
         return BatchItem(name, argv, (), longest_s)
-
-    @staticmethod
-    def _wrapped(file: str, trace: str, name: str, command: Sequence[str]) -> tuple[str, ...]:
-        return ("sh", "-c", _RUN, "sh", file, trace, name, *command)
 
     def _timing(self, request: EngineRequest, digest: str) -> TimingRequest:
         protocol = request.protocol
@@ -286,10 +271,10 @@ class TrtexecRunner:
 
     def _built_engine(self, engine: _Engine, result: BatchResult) -> dict[str, Any]:
         what = f"building an engine of {engine.request.model}"
-        parts = split_marked(result.log, (_ENGINE,))
+        parts = split_marked(result.log, (ENGINE,))
         text = parts[b""].decode("utf-8", "replace")
         log = read_log(text, what)
-        words = parts.get(_ENGINE, b"").decode("ascii", "replace").split()
+        words = parts.get(ENGINE, b"").decode("ascii", "replace").split()
         fresh = log.version is not None or log.passed is not None
         whole = len(words) >= 2 and len(words[0]) == 64 and words[-1].isdecimal()
         if result.exit_code != 0 or not whole or (fresh and log.passed is not True):
@@ -304,30 +289,39 @@ class TrtexecRunner:
         earlier = self._built.get(engine.digest)
         return found if fresh or earlier is None else {**found, "build_ms": earlier["build_ms"]}
 
-    def _timed(self, request: EngineRequest, digest: str, result: BatchResult) -> TimedEngine:
+    def _timed(
+        self, request: EngineRequest, digest: str, result: BatchResult, board: dict[str, Any] | None
+    ) -> TimedEngine:
         facts, what = self._board.facts, f"timing {request.model}"
-        parts = split_marked(result.log, (_TIMES, _TRACE))
+        parts = split_marked(result.log, (TIMES, TRACE))
         text = parts[b""].decode("utf-8", "replace")
         log = read_log(text, what)
-        if result.exit_code != 0 or log.passed is not True or _TIMES not in parts or log.gpu_compute is None:
+        if result.exit_code != 0 or log.passed is not True or TIMES not in parts or log.gpu_compute is None:
             raise failure(exit_code(result), log, text, what=what, version=facts.version)
         if log.version is not None and log.version != facts.version:
             raise BackendError(
                 f"{what}: trtexec is of TensorRT {log.version.text} now, it was {facts.version.text}",
                 hint="TensorRT was updated meanwhile: build another table",
             )
+        if log.replay and not facts.replay:
+            raise BackendError(
+                f"{what}: the log is a replay, and {facts.trtexec} was not one",
+                hint="the program was exchanged meanwhile: build another table",
+            )
         timing = self._timing(request, digest)
         try:
-            times = parse_export_times(parts[_TIMES]).without_warm_up(timing.warm_up_ms)
+            times = parse_export_times(parts[TIMES]).without_warm_up(timing.warm_up_ms)
         except FileFormatError as error:
             raise BackendError(f"{what}: {error}", error.hint) from error
         check_agreement(what, log, times, timing)
-        trace = read_trace(parts.get(_TRACE))
+        trace, lost = read_trace(parts.get(TRACE))
         timed_ms = float(times.end_ms[-1] - times.start_ms[0])
         energy, remarks = None, [] if not log.unstable_clock else ["trtexec calls the GPU's time unstable"]
         if trace is not None:
             energy, why = power.energy_document(trace, timed_ms, len(times))
             remarks += [why] if why else []
+        elif self._traced:
+            remarks.append(f"no energy, and the GPU's clock was not watched: {lost}")
         built = self._built.get(digest, {})
         return TimedEngine(
             compute_ms=[float(value) for value in times.compute_ms],
@@ -343,10 +337,11 @@ class TrtexecRunner:
                 "latency_median_ms": float(np.median(times.latency_ms)),
                 "enqueue_median_ms": float(np.median(times.enqueue_ms)),
                 **{name: value for name, value in built.items() if name != "build_ms"},
+                **({} if board is None else {"board": board}),
                 **({} if trace is None else {"temperature_c": trace.temperatures_c(trace.duration_ms or 0.0)}),
             },
             gpu_clock_mhz=None if trace is None else power.clock_mhz(trace, timed_ms),
             energy=energy,
-            replay=facts.replay or log.replay,
+            replay=facts.replay,
             remarks=tuple(remarks),
         )

@@ -69,13 +69,14 @@ def read_flags(version: Tuple[int, ...], arguments: List[str]) -> Tuple[Dict[str
     return values, unknown
 
 
-def number_of(values: Dict[str, str], name: str, default: float) -> float:
-    """Return a flag's number.
+def number_of(values: Dict[str, str], name: str, default: float, *, whole: bool = False) -> float:
+    """Return a flag's number; ``whole``: as C++'s ``stoi`` reads it, which drops a fraction.
 
     Raises:
         ValueError: if it is none.
     """
     try:
-        return float(values.get(name, default))
-    except ValueError:
+        number = float(values.get(name, default))
+        return float(int(number)) if whole else number
+    except (ValueError, OverflowError):
         raise ValueError("Invalid number in --{}={}".format(name, values[name])) from None

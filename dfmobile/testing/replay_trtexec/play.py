@@ -59,10 +59,11 @@ class Replay:
         printer.banner("RUNNING")
         try:
             values, unknown = read_flags(self._version, self._arguments)
+            whole = self._version < (8, 4)
             numbers = {
-                "iterations": number_of(values, "iterations", 10),
-                "duration": number_of(values, "duration", 3),
-                "warmUp": number_of(values, "warmUp", 200),
+                "iterations": number_of(values, "iterations", 10, whole=True),
+                "duration": number_of(values, "duration", 3, whole=whole),
+                "warmUp": number_of(values, "warmUp", 200, whole=whole),
             }
         except ValueError as error:
             return self._usage(str(error))

@@ -72,6 +72,8 @@ def test_it_times_what_a_block_adds(backend: TensorRTBackend, module: Module, tm
         assert result.clock == "gpu-events"
         assert result.warm_up_runs == 7
         assert "replay" not in result.extra
+        engine = result.extra["engines"]["isolated"]
+        assert engine["host_median_ms"] == pytest.approx(engine["median_ms"] + 1)
     assert len({result.extra["build"] for result in results.values()}) == 3
 
 
@@ -82,6 +84,12 @@ def test_engines_are_kept_as_long_as_the_backend(backend: TensorRTBackend, modul
     assert len(module.built) == 1
     backend.close()
     assert not module.open
+
+
+def test_builds_of_two_backends_are_not_one(backend: TensorRTBackend, module: Module) -> None:
+    """Nothing of the one's engines is left for the other."""
+    other = TensorRTBackend(open_device("local"), options={**FAST, "runner": "python"})
+    assert backend.build_name(0) != other.build_name(0) != other.build_name(1)
 
 
 def test_its_identity_says_which_runner(backend: TensorRTBackend) -> None:

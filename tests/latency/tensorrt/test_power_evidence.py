@@ -64,6 +64,12 @@ def test_a_clock_that_moves_in_the_timed_runs_speaks_against_the_pass() -> None:
     assert contamination(result_of(1.0, extra={"gpu_clock_mhz": {"min": 890.0, "max": 900.0}})) is None
 
 
+def test_a_clock_that_rises_in_the_warm_up_does_not() -> None:
+    """The last sample may be an interval before the end, and the window as much too early."""
+    clocks = [300_000, 300_000, 600_000, 900_000, 900_000, 900_000, 900_000]
+    assert clock_mhz(trace([0, 99, 99, 99, 99, 99, 0], clocks), 300.0) == (900.0, 900.0)
+
+
 @pytest.mark.slow
 def test_rows_have_the_energy_of_an_inference(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "bin" / "tegrastats"

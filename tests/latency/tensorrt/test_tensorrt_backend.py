@@ -6,6 +6,8 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from latency.tensorrt.replays import FAST, QuickBackend, conv_model, engines, one_pass, replay_backend, scratch
@@ -13,14 +15,17 @@ from typer.testing import CliRunner
 
 from dfmobile.cli.main import app
 from dfmobile.devices.batch import clean_device
-from dfmobile.devices.device import open_device
-from dfmobile.errors import BackendError, InputError
+from dfmobile.devices.device import Device, open_device
+from dfmobile.devices.transport.base import CommandFailedError, CommandResult, ConnectionLostError
+from dfmobile.errors import BackendError, DeviceError, InputError
 from dfmobile.latency.backends.base import Backend, JobContext, MeasureJob
 from dfmobile.latency.backends.tensorrt import TensorRTBackend
 from dfmobile.latency.build_command import build_command
 from dfmobile.latency.header import TableHeader
 from dfmobile.latency.measurement import Protocol
+from dfmobile.latency.tensorrt import board as board_module
 from dfmobile.latency.tensorrt.availability import describe_missing
+from dfmobile.latency.tensorrt.board import TrtexecBoard
 from dfmobile.latency.tensorrt.options import parse_options
 from dfmobile.testing.backend_contract import BackendContract
 from dfmobile.testing.replay_trtexec import VERSIONS, configure_replay
@@ -72,15 +77,44 @@ def test_builds_are_shared_where_asked_for(tmp_path: Path, scratch: Path) -> Non
     assert [backend.build_name(number).partition("@")[0] for number in range(5)] == ["0", "1", "2", "0", "1"]
 
 
-def test_an_engine_of_another_boot_is_not_taken_and_removed(tmp_path: Path, scratch: Path) -> None:
+def test_an_engine_of_another_boot_is_not_taken_and_removed(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the board restarts between two batches of one process."""
     backend = replay_backend(tmp_path)
     path = conv_model(backend, tmp_path / "m.onnx")
-    one_pass(backend, path)
-    rebooted = replay_backend(tmp_path)
-    rebooted.board.__dict__["boot"] = "12345678"
-    one_pass(rebooted, path)
+    before = one_pass(backend, path)
+    folder = Path(backend.board.folder)
+    assert folder.is_dir()
+    boot = tmp_path / "boot_id"
+    boot.write_text("another")
+    monkeypatch.setattr(board_module, "_BOOT", str(boot))
+    after = one_pass(backend, path)
+    assert before.extra["build"] != after.extra["build"]
     assert len(engines(scratch)) == 1
-    assert not (scratch / backend.board.folder).exists()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "boot"),
+    [
+        (CommandFailedError("cat: No such file", result=CommandResult(("cat",), 1, b"", b"", 1.0)), "00000000"),
+        (ConnectionLostError("the line is cut"), None),
+    ],
+)
+def test_a_boot_is_unknown_only_where_the_board_says_so(error: DeviceError, boot: str | None) -> None:
+    """Were a cut taken for it, the engines of the real boot would be removed."""
+
+    class Cut:
+        def read_bytes(self, *_: object) -> bytes:
+            raise error
+
+    board = TrtexecBoard(cast(Device, SimpleNamespace(transport=Cut())), None)
+    if boot is None:
+        with pytest.raises(ConnectionLostError):
+            _ = board.boot
+    else:
+        assert board.boot == boot
 
 
 def test_another_tensorrt_builds_its_own(tmp_path: Path, scratch: Path) -> None:
@@ -196,6 +230,20 @@ def test_times_that_are_not_those_of_the_log_are_refused(tmp_path: Path, scratch
         one_pass(backend, path)
 
 
+def test_a_program_that_becomes_a_replay_is_an_error(tmp_path: Path, scratch: Path) -> None:
+    """Its table would not say so: what a table belongs to is found out once."""
+    backend = replay_backend(tmp_path)
+    facts = backend.board.facts
+    backend.board.__dict__["facts"] = dataclasses.replace(facts, replay=False)
+    with pytest.raises(BackendError, match="the log is a replay"):
+        one_pass(backend, conv_model(backend, tmp_path / "m.onnx"))
+
+
+def test_old_versions_time_for_whole_seconds(tmp_path: Path, scratch: Path) -> None:
+    backend = replay_backend(tmp_path, "8.2.1", scale=500.0, options={"timed-ms": "300"})
+    assert sum(one_pass(backend, conv_model(backend, tmp_path / "m.onnx")).hot_ms) >= 900
+
+
 def test_int8_wants_a_calibration_cache(tmp_path: Path, scratch: Path) -> None:
     with pytest.raises(InputError, match="calibration-cache"):
         replay_backend(tmp_path, precision="int8")
@@ -237,6 +285,9 @@ def test_a_board_without_trtexec_says_what_to_do(scratch: Path) -> None:
         ({"measure": "both"}, "marginal or isolated"),
         ({"timed-ms": "x"}, "a number"),
         ({"wings": "2"}, "no option"),
+        ({"runner": "python", "transfers": "true"}, "runner=python has no option transfers='true'"),
+        ({"runner": "python", "spin-wait": "false"}, "runner=python has no option spin-wait='false'"),
+        ({"runner": "python", "cache-mib": "10"}, "runner=python has no option cache-mib"),
     ],
 )
 def test_options_are_checked(options: dict[str, str], said: str) -> None:

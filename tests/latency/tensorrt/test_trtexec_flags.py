@@ -121,7 +121,7 @@ def test_what_a_version_cannot_do_is_refused(version: str, request_: BuildReques
     assert hint in caught.value.hint
 
 
-FIXED = "--loadEngine=a.engine --exportTimes=t.json --warmUp=200 --iterations=100 --duration=3.5"
+FIXED = "--loadEngine=a.engine --exportTimes=t.json --warmUp=200 --iterations=100 --duration="
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,19 @@ FIXED = "--loadEngine=a.engine --exportTimes=t.json --warmUp=200 --iterations=10
 )
 def test_a_timing(version: str, graph: bool, spin: bool, transfers: bool, expected: str) -> None:
     request = replace(TIMING, cuda_graph=graph, spin_wait=spin, transfers=transfers)
-    assert timing_flags(v(version), request) == (FIXED + " " + expected).split()
+    duration = "4" if v(version) < v("8.4.0") else "3.5"
+    assert timing_flags(v(version), request) == f"{FIXED}{duration} {expected}".split()
     assert timing_choices(request) == {"cuda_graph": graph, "spin_wait": spin, "transfers": transfers, "streams": 1}
+
+
+@pytest.mark.parametrize(
+    ("version", "seconds", "expected"),
+    [("8.2.1", 0.5, "1"), ("8.2.1", 1.0, "1"), ("8.2.1", 0.0, "0"), ("8.4.1", 0.5, "0.5"), ("10.3.0", 0.25, "0.25")],
+)
+def test_no_version_times_for_less_than_asked(version: str, seconds: float, expected: str) -> None:
+    """Up to 8.2 a duration is read as a whole number, so that 0.5 would be no time at all."""
+    flags = timing_flags(v(version), replace(TIMING, duration_s=seconds))
+    assert f"--duration={expected}" in flags
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfmobile.devices.batch import BatchResult
 from dfmobile.errors import BackendError
-from dfmobile.latency.tensorrt.trtexec_results import read_log, read_trace, split_marked
+from dfmobile.latency.tensorrt.trtexec_results import elapsed_ms, read_log, read_trace, split_marked
 
 NAMES = (b"dfmobile-times", b"dfmobile-trace")
 
@@ -34,15 +35,33 @@ def test_any_order_of_marks_is_taken_apart(parts: list[bytes]) -> None:
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_no_trace_and_an_error_that_names_it(content: bytes) -> None:
-    assert read_trace(content) is None
+    trace, why = read_trace(content)
+    assert trace is None
+    assert why
     try:
         read_log(content.decode("utf-8", "replace"), "timing m.onnx")
     except BackendError as error:
         assert str(error).startswith("timing m.onnx: ")  # noqa: PT017 - most rubbish is a log that says nothing
 
 
-def test_no_trace_is_none() -> None:
-    assert read_trace(None) is None
+def test_no_trace_is_none_and_says_so() -> None:
+    assert read_trace(None) == (None, "tegrastats left no log")
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (("2026-01-01T00:00:00+00:00", "2026-01-01T00:00:02+00:00"), 2000.0),
+        (("2026-01-01T00:00:02+00:00", "2026-01-01T00:00:00+00:00"), 0.0),  # the board's clock was set
+        (("2026-01-01T00:00:00+00:00", "2026-01-01T00:00:02"), None),
+        (("2026-01-01T00:00:00+00:00", None), None),
+    ],
+)
+def test_a_time_between_dates_that_cannot_be_compared_is_unknown(
+    times: tuple[object, object], expected: float | None
+) -> None:
+    before, after = ({"time_utc": text} for text in times)
+    assert elapsed_ms(BatchResult("b", 0, b"", before, after)) == expected
 
 
 def test_two_runs_in_one_log_are_refused() -> None:
