@@ -8,7 +8,7 @@ import typer
 
 from dfmobile import __version__
 from dfmobile.cli import bench, devices, doctor, export, lut, predict, quickstart, report, search, space, train, zoo
-from dfmobile.cli.common import set_debug
+from dfmobile.cli.common import end_in_order_when_terminated, set_debug
 
 app = typer.Typer(
     name="dfmobile",
@@ -44,5 +44,6 @@ for module in (quickstart, doctor, zoo, space, export, devices, bench, lut, pred
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a terminated one ends as after Ctrl-C, so that what runs on a device is stopped."""
+    end_in_order_when_terminated()
     app()
