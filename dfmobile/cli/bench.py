@@ -84,9 +84,10 @@ def bench(
     statistics = result.statistics
     if result.replay:
         typer.echo(REPLAY)
+    repeated = ("engine" if runtime.least_passes > 1 else "interpreter") + ("" if passes == 1 else "s")
     half = "" if result.half_width_ms is None else f" ± {result.half_width_ms:.4f}"
     typer.echo(f"{model} on {opened.uri} with {backend}, {threads} thread(s), {precision}")
-    typer.echo(f"median {result.median_ms:.4f}{half} ms (95 %, {passes} interpreters, {statistics.runs} runs)")
+    typer.echo(f"median {result.median_ms:.4f}{half} ms (95 %, {passes} {repeated}, {statistics.runs} runs)")
     clock = result.provenance["clock"]
     if statistics.p5_ms is None or statistics.p95_ms is None:
         typer.echo(f"the backend gives aggregates only, no samples: p5 and p95 are not known; clock {clock}")

@@ -5,10 +5,13 @@ Imports only the standard library and typer, so that ``dfmobile --help`` stays i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+_REPEATED_S = 1.0  # signals that come within it are one
 REPLAY = "REPLAY, NOT A MEASUREMENT: recorded logs were played, no device was timed"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -84,16 +88,53 @@ def report_error(error: BaseException) -> None:
         print(f"hint: {one_line(hint)}", file=sys.stderr)
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was told to end, by a signal other than Ctrl-C; what stops for Ctrl-C stops for this."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def end_in_order_when_terminated() -> None:
+    """Take SIGTERM (kill, timeout, a shutdown) and SIGHUP (a closed terminal) as Ctrl-C; a later one ends at once.
+
+    Later is after a second: ``timeout`` signals the process and then its group, so that it comes twice. What was
+    ignored stays ignored (nohup). A child made by fork has the system's own way again: pools end theirs so.
+    """
+    signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+
+    def restore() -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
+    first: list[float] = []
+
+    def terminate(number: int, frame: object) -> None:
+        del frame
+        if not first:
+            first.append(time.monotonic())
+            raise Terminated(number)
+        if time.monotonic() - first[0] > _REPEATED_S:
+            restore()
+            signal.raise_signal(number)
+
+    for number in signals:
+        signal.signal(number, terminate)
+    os.register_at_fork(after_in_child=restore)
+
+
 def handled(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a command: errors become two lines and exit 1, Ctrl-C exits 130 with everything finished kept."""
+    """Wrap a command: errors become two lines and exit 1; Ctrl-C exits 130, SIGTERM 143, what was finished kept."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except KeyboardInterrupt:
-            print("interrupted: what was finished is kept; run the same command to continue", file=sys.stderr)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except KeyboardInterrupt as interrupt:
+            with contextlib.suppress(OSError):  # a closed terminal
+                print("interrupted: what was finished is kept; run the same command to continue", file=sys.stderr)
+            raise typer.Exit(getattr(interrupt, "exit_code", EXIT_INTERRUPTED)) from None
         except BrokenPipeError:
             # The reader (head, less) went away. Point stdout elsewhere so that the interpreter's flush is quiet.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

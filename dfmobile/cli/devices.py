@@ -55,12 +55,14 @@ def clean(
     """
     import dataclasses
 
-    from dfmobile.devices.batch import clean_device
+    from dfmobile.devices.batch import clean_device, holds_stored_files
     from dfmobile.devices.batch.remote import duration
     from dfmobile.devices.device import open_device
 
     with open_device(device) as opened:
+        stored = run is None and not json and holds_stored_files(opened.transport)
         cleaned = clean_device(opened.transport, run_id=run, stop=stop, dry_run=dry_run)
+        kept = stored and holds_stored_files(opened.transport)
     if json:
         print_json([dataclasses.asdict(item.run) | {"removed": item.removed} for item in cleaned])
         return
@@ -71,6 +73,9 @@ def clean(
         age = "" if entry.age_s is None else f", {duration(entry.age_s)} old"
         what = "removed" if item.removed else "kept (--stop removes it)" if entry.state == "running" else "kept"
         say(f"{entry.run_id}: {entry.state}, {entry.done} of {entry.total} items, by {entry.owner}{age}: {what}")
+    if stored:
+        recent = "kept (in use, or used in the last ten minutes: --stop removes them)"
+        say(f"programs and engines stored there: {('kept' if dry_run else recent) if kept else 'removed'}")
 
 
 @handled

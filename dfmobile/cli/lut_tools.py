@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfmobile.cli.common import InputOption, JsonOption, handled, parse_size, print_json, print_table
+from dfmobile.cli.common import REPLAY, InputOption, JsonOption, handled, parse_size, print_json, print_table, say
 from dfmobile.cli.space import MaxDepthOption
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ def register(app: typer.Typer) -> None:
     app.command("diff")(diff)
 
 
+def _say_if_replay(table: Path) -> None:
+    from dfmobile.latency.table import LatencyTable
+
+    with LatencyTable.open(table) as opened:
+        if opened.header.replay:
+            say(REPLAY)
+
+
 @handled
 def export(
     table: TableArgument,
@@ -37,6 +45,7 @@ def export(
     from dfmobile.latency.exchange import export_table
 
     count = export_table(table, output)
+    _say_if_replay(table)
     typer.echo(f"{output}: {count} entries of {table}")
 
 
@@ -68,6 +77,7 @@ def import_(
         if layers or network or input or device or runtime:
             raise InputError("--layers, --network, --input, --device and --runtime are for logs", hint="add --recorded")
         content = import_table(file, output)
+        _say_if_replay(output)
         typer.echo(f"{output}: {len(content.blocks)} {content.header.granularity}s, {content.pass_count} passes")
         return
     if not device or not runtime:
@@ -98,10 +108,10 @@ def merge(
     """Make one table of several of the same device, runtime, precision, threads and affinity."""
     from dataclasses import asdict
 
-    from dfmobile.cli.common import say
     from dfmobile.latency.merge import merge_tables
 
     report = merge_tables(tables, output)
+    _say_if_replay(output)
     if report.dropped:
         say(f"note: left out, as it is not the same in all tables: {', '.join(report.dropped)}")
     if json:

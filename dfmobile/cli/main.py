@@ -25,7 +25,7 @@ from dfmobile.cli import (
     weights,
     zoo,
 )
-from dfmobile.cli.common import set_debug
+from dfmobile.cli.common import end_in_order_when_terminated, set_debug
 
 app = typer.Typer(
     name="dfmobile",
@@ -64,5 +64,6 @@ for module in (
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a terminated one ends as after Ctrl-C, so that what runs on a device is stopped."""
+    end_in_order_when_terminated()
     app()

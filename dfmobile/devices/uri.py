@@ -114,6 +114,8 @@ def _adb_tcp(text: str, address: str) -> DeviceURI:
 
 
 def _ssh(text: str, address: str) -> DeviceURI:
+    if address.startswith("//"):
+        raise _malformed(text, "no slashes come after 'ssh:'")
     user, at, rest = address.partition("@")
     if not at:
         raise _malformed(text, "the user is missing")

@@ -135,5 +135,11 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = runner.invoke(app, ["devices", "clean", "--device", "local", "--run", "left"])
     assert shown.exit_code == 1
     assert "error: local has no run left" in shown.stderr
+    shown = runner.invoke(app, ["devices", "clean", "--device", "local"])
+    assert "no batch run is there" in shown.stderr
+    assert "programs and engines stored there: kept (in use, or used in the last ten minutes" in shown.stderr
+    shown = runner.invoke(app, ["devices", "clean", "--device", "local", "--stop"])
+    assert "programs and engines stored there: removed" in shown.stderr
+    assert "stored there" not in runner.invoke(app, ["devices", "clean", "--device", "local"]).stderr
     assert "local" in runner.invoke(app, ["devices"]).stdout
     assert json.loads(runner.invoke(app, ["devices", "--json"]).stdout)[0]["uri"] == "local"

@@ -56,6 +56,7 @@ def test_forms(text: str, scheme: str, address: str, canonical: str) -> None:
         "adb+tcp:host:٥",
         "adb+tcp:-host:1",
         "ssh:host",
+        "ssh://me@host",
         "ssh:@host",
         "ssh:-oProxyCommand=x@host",
         "ssh:me@",

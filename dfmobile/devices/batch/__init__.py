@@ -16,7 +16,7 @@ from dfmobile.devices.batch.base import (
     RunOnDevice,
 )
 from dfmobile.devices.batch.batch import Batch
-from dfmobile.devices.batch.leftovers import Cleaned, clean_device, runs_on_device
+from dfmobile.devices.batch.leftovers import Cleaned, clean_device, holds_stored_files, runs_on_device
 
 __all__ = [
     "NOT_ENDED",
@@ -32,5 +32,6 @@ __all__ = [
     "PhoneLockedError",
     "RunOnDevice",
     "clean_device",
+    "holds_stored_files",
     "runs_on_device",
 ]

@@ -12,6 +12,15 @@ from dfmobile.errors import DeviceError, InputError
 _UNUSED_S = 600  # longer than a build needs from one batch to the next
 
 
+def holds_stored_files(transport: Transport, folder: str | None = None) -> bool:
+    """Return whether programs or engines are stored on a device, or runs.
+
+    Raises:
+        DeviceError: if the device cannot be asked.
+    """
+    return transport.stat(RemoteDriver(transport, "none", folder).base) is not None
+
+
 @dataclass(frozen=True)
 class Cleaned:
     """A run that was found, and what became of it.

@@ -241,6 +241,11 @@ class TensorRTBackend(Backend):
                 raise BackendError(f"a job for {job.protocol.threads} threads on a backend of {self.threads}")
             if not Path(job.model_path).is_file():
                 raise BackendError(f"there is no model file {job.model_path}")
+            if _is_tflite(Path(job.model_path)):  # else it is sent to the board, and called a damaged file there
+                raise InputError(
+                    f"{job.model_path} is a TFLite file, and TensorRT takes ONNX",
+                    hint="write one with dfmobile export --format onnx",
+                )
             found.append(job)
         return found
 
@@ -276,6 +281,11 @@ class TensorRTBackend(Backend):
             first = next(iter(failures.values()))
             more = f" (and {len(failures) - 1} more of this batch failed)" if len(failures) > 1 else ""
             raise BackendError(f"{first}{more}", first.hint) from first
+
+
+def _is_tflite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8)[4:] == b"TFL3"  # the file identifier of its format
 
 
 def _engines(job: MeasureJob) -> list[tuple[Role, Path, str]]:

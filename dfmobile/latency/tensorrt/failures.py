@@ -207,7 +207,8 @@ def failure(exit_code: int, log: TrtexecLog, text: str, *, what: str, version: T
     else:
         means, hint = _by_code(exit_code, kind)
         detail = f"; it ended with {quoted(line, _MAX_SHOWN)}" if line else ""
-    return BackendError(f"{what}: {tool} failed with exit code {exit_code}: {means}{detail}", hint=hint)
+    ended = f"failed with exit code {exit_code}" if exit_code else "gave no result, with exit code 0"
+    return BackendError(f"{what}: {tool} {ended}: {means}{detail}", hint=hint)
 
 
 def _shell_code(exit_code: int) -> int:
@@ -220,7 +221,7 @@ def _by_code(exit_code: int, kind: str) -> tuple[str, str]:
         if code == exit_code and name == kind:
             return means, hint
     if kind == "no result":
-        return "it ended well and printed no result", "its output was cut off: run it again"
+        return "it ended well and printed none", "its output was cut off: run it again"
     return "it gave no reason that is known here", "run the same command in a shell of the device to see all it prints"
 
 
@@ -241,6 +242,8 @@ def _find(exit_code: int, log: TrtexecLog, text: str) -> tuple[str, str]:
         return _CODES[exit_code][0], _last_complaint(log)
     if exit_code == 0 and log.passed is not False:
         return "no result", log.last_line
+    if any(mark in log.last_line.lower() for mark in _KINDS["disk full"].marks):  # a shell or a tool around it says so
+        return "disk full", log.last_line
     return "unknown", _last_complaint(log)
 
 

@@ -88,6 +88,9 @@ def test_no_command_takes_a_replayed_table_for_a_measured_one(tmp_path: Path) ->
     assert LOUD in dfmobile("predict", MINI, "--lut", table, "--input", "32x32").output
     predicted = dfmobile("predict", MINI, "--lut", table, "--input", "32x32", "--json")
     assert json.loads(predicted.stdout)["replay"] is True
+    document, again = tmp_path / "t.json", tmp_path / "again.sqlite"
+    assert LOUD in dfmobile("lut", "export", table, "-o", document).stderr
+    assert LOUD in dfmobile("lut", "import", document, "-o", again).stderr
     for words in (
         ("search", *SPACE, "--lut", table, "--evaluator", "analytic", "-o", tmp_path / "run"),
         ("lut", "diff", table, table),

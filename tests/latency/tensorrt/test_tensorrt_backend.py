@@ -171,6 +171,13 @@ def test_one_bad_model_does_not_take_the_others_along(tmp_path: Path, scratch: P
         next(results)
 
 
+def test_a_tflite_file_is_not_sent_to_the_board(tmp_path: Path, scratch: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"\x1c\0\0\0TFL3")
+    with pytest.raises(InputError, match=r"m\.tflite is a TFLite file, and TensorRT takes ONNX"):
+        one_pass(replay_backend(tmp_path), path)
+
+
 @pytest.mark.slow
 def test_every_failure_of_the_replay_is_one_error_with_a_hint(tmp_path: Path, scratch: Path) -> None:
     backend = replay_backend(tmp_path)
