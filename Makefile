@@ -37,7 +37,7 @@ $(VENV)/.quickstart: $(BIN)/python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(PIP) install --editable '.[train,onnx,quantize,adb,ncnn,fast,baselines,dev]'
+	$(PIP) install --editable '.[train,onnx,quantize,adb,ncnn,fast,baselines,video,dev]'
 	@touch $@
 
 quickstart: $(VENV)/.quickstart

@@ -130,8 +130,13 @@ def _extra(name: str, modules: tuple[str, ...], purpose: str) -> Check:
     if missing:
         text = f"{', '.join(missing)} not installed: needed to {purpose}"
         return Check(f"extra {name}", "missing", text, f"python -m pip install 'dfmobile[{name}]'")
-    versions = ", ".join(f"{module} {importlib.metadata.version(module.replace('_', '-'))}" for module in modules)
-    return Check(f"extra {name}", "ok", versions)
+    # A module's distribution may have another name (cv2: opencv-python-headless), or there may be several.
+    found = importlib.metadata.packages_distributions()
+    versions = []
+    for module in modules:
+        distributions = sorted(set(found.get(module, ())))
+        versions += [f"{item} {importlib.metadata.version(item)}" for item in distributions] or [module]
+    return Check(f"extra {name}", "ok", ", ".join(versions))
 
 
 def _tensorrt() -> Check:
