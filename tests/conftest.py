@@ -13,10 +13,13 @@ from sshd.sshd_fixture import shared_sshd, sshd  # noqa: F401  (fixtures)
 settings.register_profile("dfmobile", deadline=None)
 settings.load_profile("dfmobile")
 
-# A job that a shell starts in the background has Ctrl-C ignored, and so have all its children: tests that send one to
-# their own children need the default. (A handler of ours is the default again in a child.)
+# A job that a shell starts in the background has Ctrl-C ignored, one under nohup the closed terminal, and so have all
+# their children: tests that send such a signal to their own children need the default. (A handler of ours is the
+# default again in a child.)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

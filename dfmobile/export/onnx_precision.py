@@ -14,7 +14,7 @@ from dfmobile.errors import ExportError, FileFormatError, import_extra
 
 OPERATORS = (
     *("Add", "ArgMax", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "Flatten", "Gemm"),
-    *("GlobalAveragePool", "MaxPool", "Pad", "Relu", "Reshape", "Resize", "Softmax", "Split", "Transpose"),
+    *("GlobalAveragePool", "MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Softmax", "Split", "Transpose"),
 )
 """What ``onnx_bytes`` writes; each computes in the type of its first input, from opset 13 on."""
 PRECISION_KEY = "precision"
