@@ -195,6 +195,19 @@ def test_the_certificate_of_a_run_holds(run: Path) -> None:
     assert len(found.facts["conditions"]) == 3
 
 
+def test_where_too_few_candidates_tell_the_noise_the_certificate_holds_without_a_margin(tmp_path: Path) -> None:
+    fastest = np.sort(MacsPredictor().predict_rows(SPACE, ROWS, 32, 32))
+    settings_ = CampaignSettings(mode="certified", latency_range=(None, float(fastest[1])))
+    with HereExecutor(noisy) as executor:
+        run_campaign(tmp_path, SPACE, MacsPredictor(), "analytic", {}, executor, settings_)
+    document = json.loads((tmp_path / CERTIFICATE_NAME).read_text())
+    assert document["margin"]["sigma"] is None
+    assert len(document["conditions"]) == 2  # nothing is said of noise: no result ruled anything out
+    found = verify(tmp_path)
+    assert found.problems == []
+    assert found.facts["ruled_out_by_results"] == 0
+
+
 def test_the_verifier_agrees_with_the_pruner(run: Path) -> None:
     campaign = load_campaign(run)
     with campaign.store:
@@ -245,10 +258,16 @@ FORGERIES = {
     "table": lambda document: document["latency"].update(table_sha256="0" * 64),
     "predictions": lambda document: document["latency"].update(predictions_sha256="0" * 64),
     "range": lambda document: document.update(latency_range_ms=[0, 1]),
-    "space": lambda document: document["space"].update(sha256="0" * 64),
+    "space": lambda document: document["space"].update(candidates_sha256="0" * 64),
     "boundary": lambda document: document["boundary"].pop(),
     "violations": lambda document: document["violations"].update(fell=-1),
     "rule": lambda document: document.update(rule="anything goes"),
+    "claim": lambda document: document.update(claim="all is well"),
+    "conditions": lambda document: document.update(conditions=[]),
+    "counts": lambda document: document["counts"].update(evaluated=1),
+    "violations beyond the margin": lambda document: document["violations"].update(beyond_margin=99),
+    "largest violation": lambda document: document["violations"].update(largest=0.5),
+    "where sigma comes from": lambda document: document["margin"].update(sigma_source="given"),
 }
 
 
