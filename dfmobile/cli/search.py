@@ -121,8 +121,9 @@ def conduct(
             line.update(step.evaluated, max(goal, step.evaluated), note)
 
         result = run_campaign(
-            folder, space, predictor, evaluator, options, pool, settings, progress, table=described, table_file=lut
-        )
+            folder, space, predictor, evaluator, options, pool, settings, progress, table=described, table_file=lut,
+            tell=say,
+        )  # fmt: skip
     if (folder / CERTIFICATE_NAME).exists():
         say(f"no candidate is left: {folder / CERTIFICATE_NAME}; check it: dfmobile search verify {folder}")
     say(

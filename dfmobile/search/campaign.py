@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -130,15 +130,12 @@ def _only_evaluable(
     Raises:
         InputError: if it has none of the space.
     """
-    rows = space.rows()
-    index = {row.tobytes(): number for number, row in enumerate(rows)}
-    chosen = []
-    for text in known:
-        architecture = Architecture.parse(text)
-        if architecture in space:
-            number = index.get(space.row(architecture).astype(rows.dtype).tobytes())
-            if number is not None:
-                chosen.append(number)
+    members = [architecture for text in known if (architecture := Architecture.parse(text)) in space]
+    chosen: list[int] = []
+    if members:  # else a large space need not be listed
+        rows = space.rows()
+        wanted = {space.row(architecture).astype(rows.dtype).tobytes() for architecture in members}
+        chosen = [number for number, row in enumerate(rows) if row.tobytes() in wanted]
     if not chosen:
         raise InputError(
             f"evaluator {evaluator!r} knows {len(known)} architectures, none of them in space {space.name!r}",
@@ -161,6 +158,7 @@ def run_campaign(
     *,
     table: Mapping[str, Any] | None = None,
     table_file: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> CampaignResult:
     """Begin a campaign in a folder, or go on with the one that is there.
 
@@ -176,6 +174,7 @@ def run_campaign(
         table: what to record about the latency table (path, device, backend, …); JSON-able.
         table_file: the predictor's table; mode ``certified`` keeps a copy, for the certificate and for the intervals
             of latency differences, which it needs the table for.
+        tell: told a line before the search where it falls short of what the mode can do.
 
     Raises:
         InputError: if no architecture is within the latency range, the evaluator can evaluate none of the space, the
@@ -201,6 +200,11 @@ def run_campaign(
         only = _only_evaluable(latencies.by_row(space), space, known, evaluator_name)
         latencies = Latencies(rows_ms=only)
     pruner = mode.pruner(space, latencies, settings.latency_range)
+    if tell is not None and isinstance(mode, CertifiedMode) and mode.comparison == "prediction":
+        tell(
+            "note: latencies are compared by their predictions alone, as if these were exact: the table gives no "
+            "intervals of differences for this space and rule (lut build with --passes 2 or more, no block skipped)"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,11 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_helpers import HereExecutor, MacsPredictor, evaluate, monotone_accuracy, precedence, toy_accuracy
+from search_helpers import (
+    HereExecutor,
+    MacsPredictor,
+    StageMacsPredictor,
+    evaluate,
+    monotone_accuracy,
+    precedence,
+    toy_accuracy,
+)
 
 from dfmobile.architecture import Architecture
 from dfmobile.architecture.spaces import open_space
 from dfmobile.errors import FileFormatError, InputError
+from dfmobile.search import campaign as campaigns
 from dfmobile.search.base import Candidate, Covered, Evaluated, Reason
 from dfmobile.search.boundary import pareto_optimal
 from dfmobile.search.campaign import load_campaign, run_campaign
@@ -206,6 +215,42 @@ def test_where_too_few_candidates_tell_the_noise_the_certificate_holds_without_a
     found = verify(tmp_path)
     assert found.problems == []
     assert found.facts["ruled_out_by_results"] == 0
+
+
+def test_that_intervals_are_not_used_is_said_before_the_search(tmp_path: Path) -> None:
+    said: dict[str, list[str]] = {"certified": [], "paper": []}
+    for mode, lines in said.items():
+        with HereExecutor() as executor:
+            settings_ = CampaignSettings(mode=mode, budget=1)
+            run_campaign(
+                tmp_path / mode, SPACE, MacsPredictor(), "analytic", {}, executor, settings_, tell=lines.append
+            )
+    assert said["paper"] == []
+    assert len(said["certified"]) == 1
+    assert "no intervals of differences" in said["certified"][0]
+
+
+def test_a_large_space_with_few_candidates_is_certified_by_them_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The space's other architectures are never written down; latencies by stage are the table's but for rounding."""
+    monkeypatch.setattr(campaigns, "MAX_ENUMERATED", 500)
+    space = open_space("df-mini", max_depth=2)
+    predictor = StageMacsPredictor()
+    fastest = np.sort(predictor.predict_rows(space, space.rows(), 32, 32))
+    settings_ = CampaignSettings(mode="certified", latency_range=(None, float(fastest[30]) + 1e-9))
+    with HereExecutor() as executor:
+        run_campaign(tmp_path, space, predictor, "analytic", {}, executor, settings_)
+    assert (tmp_path / "predicted_ms.npz").exists()
+    made: list[str] = []
+    original = type(space).architecture
+    monkeypatch.setattr(
+        type(space), "architecture", lambda self, row: made.append(found := original(self, row)) or found
+    )
+    found = verify(tmp_path)
+    assert found.problems == []
+    assert found.facts["candidates"] == 31
+    assert len(made) < 200
 
 
 def test_the_verifier_agrees_with_the_pruner(run: Path) -> None:

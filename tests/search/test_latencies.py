@@ -2,16 +2,14 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 from factored_helpers import chain_space, rows_of, tables_of
-from search_helpers import HereExecutor, MacsPredictor
+from search_helpers import HereExecutor, StageMacsPredictor
 
-from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.architecture.spaces.chains import ChainSpace
-from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import FileFormatError, InputError
 from dfmobile.search import campaign as campaigns
 from dfmobile.search import factored, latencies
@@ -20,25 +18,6 @@ from dfmobile.search.factored import FactoredPruner
 from dfmobile.search.latencies import Latencies, open_pruner
 from dfmobile.search.pruning import EnumeratedPruner
 from dfmobile.search.settings import CampaignSettings
-
-
-class StageMacsPredictor(MacsPredictor):
-    """As MacsPredictor, and additive."""
-
-    additive = True
-
-    def is_additive(self, space: SearchSpace, width: int, height: int) -> bool:
-        return self.additive
-
-    def rule_for(self, space: SearchSpace, width: int, height: int) -> str:
-        return "sum" if self.additive else "cache-aware"
-
-    def stage_latencies(
-        self, space: ChainSpace, width: int, height: int, *, skipped: Literal["error", "infinite"] = "error"
-    ) -> StageTables:
-        blocks = space.blocks(width, height)
-        features = {block.key: [block.macs * 1e-6 + self.per_block_ms] for block in blocks}
-        return space.stage_tables(width, height, features)[0]
 
 
 @pytest.fixture
