@@ -86,6 +86,7 @@ def conduct(
     from dfmobile import registry
     from dfmobile.devices.device import open_device
     from dfmobile.devices.profile import DeviceProfile, save_profile
+    from dfmobile.devices.uri import parse_device
     from dfmobile.errors import DeviceError
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.bench import BENCH_PROTOCOL
@@ -100,6 +101,8 @@ def conduct(
         header = table.header
         predictor = Predictor(table, rule)
     # Before hours of training, not after.
+    if device is not None:
+        parse_device(device)
     unmeasurable = _unmeasurable(header.backend, backend_options or {}, asked=device is not None)
     described = {
         "path": str(lut.resolve()),
