@@ -24,6 +24,7 @@ from dfmobile.search.certified_mode import CertifiedMode
 from dfmobile.search.comparison import copy_table, mode_of, reopened_mode
 from dfmobile.search.engine import Campaign, CampaignProgress, CampaignResult, Report, training_folder
 from dfmobile.search.latencies import MAX_ENUMERATED, Latencies, refuse_unlisted
+from dfmobile.search.margin_pruning import MarginPruner
 from dfmobile.search.settings import CampaignSettings, as_json, differences
 from dfmobile.search.store import CampaignStore, utc_now
 
@@ -174,7 +175,7 @@ def run_campaign(
         table: what to record about the latency table (path, device, backend, …); JSON-able.
         table_file: the predictor's table; mode ``certified`` keeps a copy, for the certificate and for the intervals
             of latency differences, which it needs the table for.
-        tell: told a line before the search where it falls short of what the mode can do.
+        tell: told a line where the search falls short of what its mode can do.
 
     Raises:
         InputError: if no architecture is within the latency range, the evaluator can evaluate none of the space, the
@@ -251,6 +252,12 @@ def run_campaign(
         result = campaign.run(executor, evaluator_name, options, progress)
         if isinstance(mode, CertifiedMode) and result.finished == "exhausted":
             write_certificate(campaign, mode)
+            quiet = mode.sigma is None and isinstance(pruner, MarginPruner) and pruner.margin == 0
+            if tell is not None and quiet and mode.margin:
+                tell(
+                    "note: all repeated seeds gave equal accuracies, so the certificate takes accuracies to have no "
+                    "noise; if the evaluator only ignores the seed, search again with --sigma"
+                )
         return result
 
 

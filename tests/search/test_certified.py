@@ -217,6 +217,18 @@ def test_where_too_few_candidates_tell_the_noise_the_certificate_holds_without_a
     assert found.facts["ruled_out_by_results"] == 0
 
 
+def test_repeats_without_any_noise_are_said(tmp_path: Path) -> None:
+    said: dict[str, list[str]] = {"equal": [], "noisy": []}
+    for name, lines in said.items():
+        with HereExecutor(noisy if name == "noisy" else evaluate) as executor:
+            settings_ = CampaignSettings(mode="certified")
+            run_campaign(
+                tmp_path / name, SPACE, MacsPredictor(), "analytic", {}, executor, settings_, tell=lines.append
+            )
+    assert any("gave equal accuracies" in line for line in said["equal"])
+    assert not any("gave equal accuracies" in line for line in said["noisy"])
+
+
 def test_that_intervals_are_not_used_is_said_before_the_search(tmp_path: Path) -> None:
     said: dict[str, list[str]] = {"certified": [], "paper": []}
     for mode, lines in said.items():

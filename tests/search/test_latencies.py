@@ -82,6 +82,16 @@ def test_latencies_are_kept_with_the_run(tmp_path: Path, stages: bool) -> None:
             Latencies.load(tmp_path, given.sha256())
 
 
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Latencies(stages=tables_of(chain_space("df", 2), 1))
+    given.save(tmp_path)
+    monkeypatch.setattr(latencies, "MAX_FILE_BYTES", 20_000)
+    with zipfile.ZipFile(tmp_path / "predicted_ms.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("first.npy", b"\0" * 30_000)
+    with pytest.raises(FileFormatError, match="unpacks to more than"):
+        Latencies.load(tmp_path, given.sha256())
+
+
 def _history(result: Any) -> list[tuple[Any, ...]]:
     return [(item.number, item.encoding, item.accuracy, item.pruned, item.alive) for item in result.evaluations]
 
