@@ -171,6 +171,12 @@ class Evidence:
         falls = self._falls()
         if falls != document["violations"]:
             found.problems.append("the violations of the order are not those of the evaluations")
+        if falls["beyond_margin"]:
+            found.notes.append(
+                f"the conditions are not met among the evaluated themselves: accuracy falls along the order in "
+                f"{falls['beyond_margin']} of {falls['pairs']} pairs by more than the margin, at most by "
+                f"{falls['largest']:.4f}; the boundary may have gaps"
+            )
         found.facts |= {
             "candidates": total,
             "evaluated": evaluated,

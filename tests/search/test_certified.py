@@ -171,7 +171,12 @@ def noisy(payload: dict[str, Any]) -> dict[str, Any]:
     return {**evaluate(payload), "accuracy": toy_accuracy(payload["encoding"]) + float(shift)}
 
 
+SAID: dict[Path, list[str]] = {}
+"""What each run told its user."""
+
+
 def certified(folder: Path, answer: Callable[[dict[str, Any]], dict[str, Any]] = evaluate, **options: Any) -> Path:
+    said = SAID.setdefault(folder, [])
     with HereExecutor(answer) as executor:
         result = run_campaign(
             folder,
@@ -181,6 +186,7 @@ def certified(folder: Path, answer: Callable[[dict[str, Any]], dict[str, Any]] =
             {},
             executor,
             CampaignSettings(mode="certified", mode_options=options),
+            tell=said.append,
         )
     assert result.finished == "exhausted"
     return folder
@@ -194,6 +200,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_certificate_of_a_run_holds(run: Path) -> None:
     found = verify(run)
     assert found.problems == []
+    assert not any("gave equal accuracies" in line for line in SAID[run])
     assert "not predicted anew" in found.notes[0]
     document = json.loads((run / CERTIFICATE_NAME).read_text())
     assert document["margin"]["degrees_of_freedom"] == 8
@@ -217,16 +224,15 @@ def test_where_too_few_candidates_tell_the_noise_the_certificate_holds_without_a
     assert found.facts["ruled_out_by_results"] == 0
 
 
-def test_repeats_without_any_noise_are_said(tmp_path: Path) -> None:
-    said: dict[str, list[str]] = {"equal": [], "noisy": []}
-    for name, lines in said.items():
-        with HereExecutor(noisy if name == "noisy" else evaluate) as executor:
-            settings_ = CampaignSettings(mode="certified")
-            run_campaign(
-                tmp_path / name, SPACE, MacsPredictor(), "analytic", {}, executor, settings_, tell=lines.append
-            )
-    assert any("gave equal accuracies" in line for line in said["equal"])
-    assert not any("gave equal accuracies" in line for line in said["noisy"])
+def test_conditions_that_the_results_contradict_are_said(tmp_path: Path) -> None:
+    def falling(payload: dict[str, Any]) -> dict[str, Any]:
+        return {**evaluate(payload), "accuracy": 1.0 - toy_accuracy(payload["encoding"])}
+
+    certified(tmp_path, falling, sigma=0.001)
+    found = verify(tmp_path)
+    assert found.problems == []
+    assert found.facts["violations"]["beyond_margin"] > 0
+    assert any("the conditions are not met" in note for note in found.notes)
 
 
 def test_that_intervals_are_not_used_is_said_before_the_search(tmp_path: Path) -> None:
@@ -280,6 +286,7 @@ def test_a_noiseless_run_finds_the_whole_boundary(tmp_path: Path) -> None:
     certified(tmp_path)
     document = json.loads((tmp_path / CERTIFICATE_NAME).read_text())
     assert document["margin"]["accuracy"] == 0.0  # the repeated seeds agree
+    assert any("gave equal accuracies" in line for line in SAID[tmp_path])
     latency = MacsPredictor().predict_rows(SPACE, ROWS, 32, 32)
     accuracy = [toy_accuracy(SPACE.architecture(row).text) for row in ROWS]
     front = np.flatnonzero(pareto_optimal(latency.tolist(), accuracy))
