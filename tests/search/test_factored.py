@@ -36,7 +36,7 @@ def test_equals_the_enumerated_pruner(name: str, depth: int, stored: str, engine
     assert pruner.stored == stored
     assert pruner.total == expected.total
     generator = np.random.default_rng(7)
-    for step in range(12):
+    for step in range(8):
         if not expected.alive_count:
             break
         candidate = expected.draw(generator)

@@ -106,9 +106,9 @@ def test_a_campaign_by_stage_resumes_and_replays(tmp_path: Path, small_limits: N
                 settings = CampaignSettings(budget=budget, latency_range=(None, 8.0), seed=3)
                 return run_campaign(folder, space, StageMacsPredictor(), "analytic", {}, executor, settings)
 
-        whole = go(tmp_path / f"{stored}-a", 20)
-        go(tmp_path / f"{stored}-b", 7)
-        assert _history(go(tmp_path / f"{stored}-b", 20)) == _history(whole)
+        whole = go(tmp_path / f"{stored}-a", 10)
+        go(tmp_path / f"{stored}-b", 4)
+        assert _history(go(tmp_path / f"{stored}-b", 10)) == _history(whole)
         assert not (tmp_path / f"{stored}-a" / "predicted_ms.npy").exists()
         campaign = load_campaign(tmp_path / f"{stored}-a")
         with campaign.store:
