@@ -419,6 +419,7 @@ def test_why_has_a_reason_for_everything_that_is_ruled_out(run: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # 100 s of CPU time, and more on a busy machine
 def test_6651_architectures_need_a_quarter_of_the_trainings_and_get_a_certificate(tmp_path: Path) -> None:
     space = open_space("df", max_depth=3)
     settings_ = CampaignSettings(mode="certified", mode_options={"sigma": 0.0})
