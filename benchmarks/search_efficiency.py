@@ -42,7 +42,7 @@ from dfmobile.files import atomic_write
 from dfmobile.report.axes import horizontal_axis, vertical_axis
 from dfmobile.report.scales import Scale
 from dfmobile.report.standalone import standalone_svg
-from dfmobile.report.svg import Element, canvas, node, path, text_width
+from dfmobile.report.svg import Element, canvas, node, path
 from dfmobile.search.base import Candidate, Evaluated, Mode, SearchState
 from dfmobile.search.boundary import hypervolume, pareto_optimal
 from dfmobile.search.latencies import Latencies
@@ -306,7 +306,7 @@ def plot(results: list[dict[str, Any]], name: str) -> Element | None:
             stroke=COLOURS[mode],
             d=path([(x.end_px + 4, level - 4), (x.end_px + 16, level - 4)]),
         )
-        node(root, "text", mode, class_="tick", x=x.end_px + 20 + text_width(mode) / 2, y=level, text_anchor="middle")
+        node(root, "text", mode, class_="tick", x=x.end_px + 20, y=level, text_anchor="start")
     return root
 
 

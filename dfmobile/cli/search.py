@@ -86,6 +86,7 @@ def conduct(
     from dfmobile import registry
     from dfmobile.devices.device import open_device
     from dfmobile.devices.profile import DeviceProfile, save_profile
+    from dfmobile.devices.uri import parse_device
     from dfmobile.errors import DeviceError
     from dfmobile.latency.backends.base import open_backend
     from dfmobile.latency.bench import BENCH_PROTOCOL
@@ -100,6 +101,8 @@ def conduct(
         header = table.header
         predictor = Predictor(table, rule)
     # Before hours of training, not after.
+    if device is not None:
+        parse_device(device)
     unmeasurable = _unmeasurable(header.backend, backend_options or {}, asked=device is not None)
     described = {
         "path": str(lut.resolve()),
@@ -121,8 +124,9 @@ def conduct(
             line.update(step.evaluated, max(goal, step.evaluated), note)
 
         result = run_campaign(
-            folder, space, predictor, evaluator, options, pool, settings, progress, table=described, table_file=lut
-        )
+            folder, space, predictor, evaluator, options, pool, settings, progress, table=described, table_file=lut,
+            tell=say,
+        )  # fmt: skip
     if (folder / CERTIFICATE_NAME).exists():
         say(f"no candidate is left: {folder / CERTIFICATE_NAME}; check it: dfmobile search verify {folder}")
     say(

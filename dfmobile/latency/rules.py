@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dfmobile.errors import InputError, PluginError
-from dfmobile.latency.statistics import sum_half_width
+from dfmobile.latency.statistics import sum_half_width, t_quantile_975
 from dfmobile.latency.table import LatencyTable, TableEntry
 
 Sums = npt.NDArray[np.float64]
@@ -206,12 +206,18 @@ class SumRule(PredictionRule):
         return None if half_ms is None else (max(0.0, latency_ms - half_ms), latency_ms + half_ms)
 
     def difference_half_widths_ms(self, left: Sums, right: Sums) -> npt.NDArray[np.float64]:
-        """See base class; measurement error only, as ``interval_ms``."""
-        found = np.full(len(left), np.nan)
-        for number, row in enumerate(np.abs(left - right)):
-            known = [(self.entries[position], int(row[position])) for position in np.flatnonzero(row).tolist()]
-            half_ms = _half_width(known)
-            found[number] = np.nan if half_ms is None else half_ms
+        """See base class; measurement error only, as ``interval_ms``; NaN where a differing block has no error."""
+        known = [entry.hot.standard_error_ms for entry in self.entries]
+        error = np.array([np.nan if item is None else item for item in known], np.float64)
+        freedom = np.array([max(1, entry.hot.passes - 1) for entry in self.entries], np.float64)
+        counts = np.abs(left - right)
+        # A block that both have as often has no part in it, known or not.
+        squares = np.where(counts > 0, counts * error, 0.0) ** 2
+        variance, spread = squares.sum(axis=1), (squares**2 / freedom).sum(axis=1)
+        found = np.zeros(len(left))
+        for number in np.flatnonzero(variance != 0):
+            degrees = variance[number] ** 2 / spread[number]
+            found[number] = t_quantile_975(max(1.0, degrees)) * variance[number] ** 0.5 if degrees > 0 else np.nan
         return found
 
 

@@ -185,7 +185,9 @@ def _progress_text(data: ReportData) -> str:
     parts = [f"{numbers.count(data.space_size)} architectures are in the space {data.space}"]
     if low is not None or high is not None:
         ends = f"{'any' if low is None else numbers.ms(low)} to {'any' if high is None else numbers.ms(high)}"
-        parts.append(f"{numbers.count(data.candidates)} of them have a predicted latency within {ends}")
+        parts.append(f"{numbers.count(data.candidates)} of them are candidates, with a predicted latency within {ends}")
+    elif data.candidates < data.space_size:
+        parts.append(f"{numbers.count(data.candidates)} of them are candidates: the evaluator can evaluate no others")
     parts.append(f"{numbers.count(len(data.evaluated))} were evaluated")
     if data.in_flight:
         parts.append(f"{numbers.count(data.in_flight)} were still being evaluated when this page was written")

@@ -127,6 +127,17 @@ class Pruner(ABC):
         rows = np.array([candidate.row for candidate in drawn], np.int32)
         return AliveCandidates(rows, np.array([candidate.predicted_ms for candidate in drawn]))
 
+    def varied(self, limit: int, generator: np.random.Generator) -> AliveCandidates:
+        """Return the alive candidates, or where there are more than ``limit`` about that many, fast ones among them.
+
+        A uniform sample of a large space is nearly all slow networks. Half of this one is uniform, the other half is
+        spread over the latencies as far as the pruner can; here all of it is uniform.
+
+        Raises:
+            LookupError: if none is alive.
+        """
+        return self.alive(limit, generator)
+
     @abstractmethod
     def latency_span(self) -> tuple[float, float]:
         """Return the lowest and the highest latency of a candidate, ms, whether it is alive or not."""

@@ -90,7 +90,7 @@ class BudgetMode(SurrogateMode):
 
     def choose(self, state: SearchState, generator: np.random.Generator) -> Candidate:
         """See base class."""
-        alive = state.pruner.alive(MAX_SCORED, generator)
+        alive = state.pruner.varied(MAX_SCORED, generator)
         drawn = len(state.evaluated) + len(state.in_flight)
         if drawn < SPREAD_DRAWS or len(state.evaluated) < 2:
             return self.spread(alive, drawn, generator)

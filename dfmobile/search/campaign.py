@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -24,6 +24,7 @@ from dfmobile.search.certified_mode import CertifiedMode
 from dfmobile.search.comparison import copy_table, mode_of, reopened_mode
 from dfmobile.search.engine import Campaign, CampaignProgress, CampaignResult, Report, training_folder
 from dfmobile.search.latencies import MAX_ENUMERATED, Latencies, refuse_unlisted
+from dfmobile.search.margin_pruning import MarginPruner
 from dfmobile.search.settings import CampaignSettings, as_json, differences
 from dfmobile.search.store import CampaignStore, utc_now
 
@@ -130,15 +131,12 @@ def _only_evaluable(
     Raises:
         InputError: if it has none of the space.
     """
-    rows = space.rows()
-    index = {row.tobytes(): number for number, row in enumerate(rows)}
-    chosen = []
-    for text in known:
-        architecture = Architecture.parse(text)
-        if architecture in space:
-            number = index.get(space.row(architecture).astype(rows.dtype).tobytes())
-            if number is not None:
-                chosen.append(number)
+    members = [architecture for text in known if (architecture := Architecture.parse(text)) in space]
+    chosen: list[int] = []
+    if members:  # else a large space need not be listed
+        rows = space.rows()
+        wanted = {space.row(architecture).astype(rows.dtype).tobytes() for architecture in members}
+        chosen = [number for number, row in enumerate(rows) if row.tobytes() in wanted]
     if not chosen:
         raise InputError(
             f"evaluator {evaluator!r} knows {len(known)} architectures, none of them in space {space.name!r}",
@@ -161,6 +159,7 @@ def run_campaign(
     *,
     table: Mapping[str, Any] | None = None,
     table_file: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> CampaignResult:
     """Begin a campaign in a folder, or go on with the one that is there.
 
@@ -176,6 +175,7 @@ def run_campaign(
         table: what to record about the latency table (path, device, backend, …); JSON-able.
         table_file: the predictor's table; mode ``certified`` keeps a copy, for the certificate and for the intervals
             of latency differences, which it needs the table for.
+        tell: told a line where the search falls short of what its mode can do.
 
     Raises:
         InputError: if no architecture is within the latency range, the evaluator can evaluate none of the space, the
@@ -201,6 +201,11 @@ def run_campaign(
         only = _only_evaluable(latencies.by_row(space), space, known, evaluator_name)
         latencies = Latencies(rows_ms=only)
     pruner = mode.pruner(space, latencies, settings.latency_range)
+    if tell is not None and isinstance(mode, CertifiedMode) and mode.comparison == "prediction":
+        tell(
+            "note: latencies are compared by their predictions alone, as if these were exact: the table gives no "
+            "intervals of differences for this space and rule (lut build with --passes 2 or more, no block skipped)"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -247,6 +252,12 @@ def run_campaign(
         result = campaign.run(executor, evaluator_name, options, progress)
         if isinstance(mode, CertifiedMode) and result.finished == "exhausted":
             write_certificate(campaign, mode)
+            quiet = mode.sigma is None and isinstance(pruner, MarginPruner) and pruner.margin == 0
+            if tell is not None and quiet and mode.margin:
+                tell(
+                    "note: all repeated seeds gave equal accuracies, so the certificate takes accuracies to have no "
+                    "noise; if the evaluator only ignores the seed, search again with --sigma"
+                )
         return result
 
 

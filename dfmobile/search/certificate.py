@@ -16,10 +16,16 @@ from dfmobile.search.base import Evaluated
 from dfmobile.search.certified_mode import CertifiedMode
 from dfmobile.search.engine import Campaign
 from dfmobile.search.margin_pruning import MarginPruner
+from dfmobile.search.noise import Noise
 from dfmobile.search.store import utc_now
 
 CERTIFICATE_NAME = "certificate.json"
 FORMAT = "dfmobile certificate 1"
+# Not of the boundary: with noise, an evaluated architecture that another seems to beat can be the better one in truth.
+CLAIM = (
+    "for every candidate that is not evaluated, some evaluated architecture is no less accurate and no slower, if the "
+    "conditions hold"
+)
 RULE = (
     "a candidate s that is not evaluated is ruled out if s precedes an evaluated w, and an evaluated z has "
     "accuracy(z) >= accuracy(w) + margin and is no slower than s; or if s precedes another candidate y that is no "
@@ -48,10 +54,13 @@ def write_certificate(campaign: Campaign, mode: CertifiedMode) -> Path:
     document: dict[str, Any] = {
         "format": FORMAT,
         "created_utc": utc_now(),
-        "claim": "no candidate is better than every architecture of the boundary, if the conditions hold",
-        "conditions": _conditions(mode, 0.0 if margin is None else margin),
+        "claim": CLAIM,
+        "conditions": conditions(mode.comparison, margin),
         "rule": RULE,
-        "space": {**identity["space"], "sha256": space_digest(campaign.space)},
+        "space": {
+            **identity["space"],
+            "candidates_sha256": candidates_digest(campaign.space, pruner.candidates()),
+        },
         "input": identity["input"],
         "latency_range_ms": identity["latency_range_ms"],
         "latency": {
@@ -66,7 +75,7 @@ def write_certificate(campaign: Campaign, mode: CertifiedMode) -> Path:
             "sigmas": mode.margin,
             "accuracy": margin,
             "sigma": None if noise is None else noise.sigma,
-            "sigma_source": "not known" if noise is None else noise.source,
+            "sigma_source": noise_source(noise),
             "degrees_of_freedom": 0 if noise is None else noise.freedom,
         },
         "counts": {
@@ -94,26 +103,39 @@ def write_certificate(campaign: Campaign, mode: CertifiedMode) -> Path:
     return path
 
 
-def _conditions(mode: CertifiedMode, margin: float) -> list[str]:
+def conditions(comparison: str, margin: float | None) -> list[str]:
+    """Return on what conditions the claim follows from the rule.
+
+    Args:
+        comparison: how latencies are compared: ``prediction`` or ``interval``.
+        margin: in units of accuracy; None: not known, so that results ruled nothing out.
+    """
     latency = (
         "the 95 % intervals of latency differences by the table hold"
-        if mode.comparison == "interval"
+        if comparison == "interval"
         else "the latencies that the table predicts are right"
     )
-    return [
-        "accuracy never falls along the partial order of the space",
+    order = "accuracy never falls along the partial order of the space"
+    if margin is None:
+        return [order, latency]
+    noise = (
         f"the noise of two accuracies never hides a difference: it stays below the margin of {margin:.6g}"
         if margin
-        else "accuracies have no noise",
-        latency,
-    ]
+        else "accuracies have no noise"
+    )
+    return [order, noise, latency]
 
 
-def space_digest(space: SearchSpace) -> str:
-    """Return the SHA-256 of all encodings of a space, in the order of ``rows()``, one a line."""
+def noise_source(noise: Noise | None) -> str:
+    """Return where the noise is known from, for people."""
+    return "not known" if noise is None else noise.source
+
+
+def candidates_digest(space: SearchSpace, rows: npt.NDArray[np.int32]) -> str:
+    """Return the SHA-256 of the encodings of all candidates, sorted, one a line."""
     digest = hashlib.sha256()
-    for row in space.rows():
-        digest.update(space.architecture(row).text.encode() + b"\n")
+    for text in sorted(space.architecture(row).text for row in rows):
+        digest.update(text.encode() + b"\n")
     return digest.hexdigest()
 
 

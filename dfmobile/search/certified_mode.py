@@ -93,7 +93,7 @@ class CertifiedMode(SurrogateMode):
     def choose(self, state: SearchState, generator: np.random.Generator) -> Candidate:
         """See base class."""
         pruner = state.pruner
-        alive = pruner.alive(MAX_SCORED, generator)
+        alive = pruner.varied(MAX_SCORED, generator)
         drawn = len(state.evaluated) + len(state.in_flight)
         if drawn < SPREAD_DRAWS or len(state.evaluated) < 2 or not isinstance(pruner, MarginPruner):
             return self.spread(alive, drawn, generator)

@@ -19,6 +19,8 @@ from dfmobile.search.store import EvaluationRecord
 
 MODELS = "models"
 FORMATS = ("tflite", "onnx")
+MAX_WEIGHTS_BYTES = 2**30
+"""Writing and checking a file takes up to eight times its weights in memory; the formats themselves end at 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,17 @@ class Delivered:
     """The files of one architecture.
 
     Attributes:
-        weights: ``trained``, or ``random (…)`` with the reason.
+        weights: ``trained``, or ``random (…)`` with the reason; ``none`` where nothing was written.
         files: by format: ``path`` relative to the run folder, ``sha256``, ``size_bytes``, ``max_difference``
             from the numpy reference.
         missing: by format that was not written: why.
+        too_large: why nothing at all was written; empty: it was.
     """
 
     weights: str
     files: dict[str, dict[str, Any]]
     missing: dict[str, str]
+    too_large: str = ""
 
 
 def weights_of(folder: Path, record: EvaluationRecord, network: Network) -> tuple[Weights, str]:
@@ -78,7 +82,8 @@ def deliver(
     A backend that measures int8 needs such a file too: ``<digest>.int8.tflite``. The campaign has no images to
     calibrate it with, so its ranges are those of noise: right for its latency, not for its accuracy; it says so.
 
-    A format whose extra is not installed is left out, saying so; anything else that goes wrong is an error.
+    A format whose extra is not installed is left out, saying so, and so is all of a network with more weights than
+    ``MAX_WEIGHTS_BYTES``; anything else that goes wrong is an error.
 
     Args:
         folder: the run folder.
@@ -95,6 +100,13 @@ def deliver(
         GraphError: if trained weights do not fit.
     """
     network = build(Architecture.parse(record.encoding), width, height)
+    wanted = [(format, "fp32") for format in FORMATS]
+    if measured is not None and measured[1] != "fp32":
+        wanted.append(measured)
+    size = 4 * sum(parameter.size for parameter in network.graph.parameters().values())
+    if size > MAX_WEIGHTS_BYTES:
+        why = f"its weights are {size >> 20} MiB, more than the {MAX_WEIGHTS_BYTES >> 20} MiB that are written"
+        return Delivered("none", {}, {file_key(*item): f"not written ({why})" for item in wanted}, why)
     weights, source = weights_of(folder, record, network)
     metadata = {
         "encoding": record.encoding,
@@ -107,9 +119,6 @@ def deliver(
     }
     files: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
-    wanted = [(format, "fp32") for format in FORMATS]
-    if measured is not None and measured[1] != "fp32":
-        wanted.append(measured)
     for format, precision in wanted:
         key = file_key(format, precision)
         path = Path(MODELS) / f"{record.digest}.{'' if precision == 'fp32' else f'{precision}.'}{format}"

@@ -92,6 +92,7 @@ class FactoredPruner(Pruner):
                 "counted at each step of a search",
                 hint="choose a smaller --max-depth",
             )
+        self._space = space
         low, high = latency_range
         self._low = -np.inf if low is None else low
         # Infinite latencies are no candidates; the range's end is one.
@@ -190,6 +191,23 @@ class FactoredPruner(Pruner):
         _, first = np.unique(rows, axis=0, return_index=True)
         first.sort()
         return AliveCandidates(rows[first], values[first])
+
+    def varied(self, limit: int, generator: np.random.Generator) -> AliveCandidates:
+        """See base class; the other half are the alive ones of as many ``space.spread_rows``.
+
+        Raises:
+            LookupError: if none is alive.
+        """
+        if self.alive_count <= limit:
+            return self.alive(limit, generator)
+        uniform, values = self.sample(limit // 2, generator)
+        drawn = self._space.spread_rows(limit - limit // 2, generator)
+        drawn_ms = self.tables.values(drawn)
+        kept = (drawn_ms >= self._low) & (drawn_ms < self._high)
+        kept &= self._alive.contains_each(self.tables.decoder_of(drawn), drawn[:, :3].astype(np.int64), drawn_ms)
+        rows = np.concatenate([uniform, drawn[kept]])
+        _, first = np.unique(rows, axis=0, return_index=True)
+        return AliveCandidates(rows[first], np.concatenate([values, drawn_ms[kept]])[first])
 
     def alive_rows(self) -> Iterator[tuple[npt.NDArray[np.int32], Array]]:
         """Yield rows and latencies (ms) of all that is alive, some at a time, in the fixed order."""

@@ -42,6 +42,12 @@ class Layout:
         before = self.offset4[fourth] - self.offset4[self.start[self.last[third]]]
         return int(self.offset3[third] + before + fifth - self.start[self.last[fourth]])
 
+    def numbers(self, lists: Ints) -> Ints:
+        """Return the numbers of chains, ``[N]``, from their lists, ``[N, 3]``."""
+        third, fourth, fifth = lists.T
+        before = self.offset4[fourth] - self.offset4[self.start[self.last[third]]]
+        return np.asarray(self.offset3[third] + before + fifth - self.start[self.last[fourth]], np.int64)
+
     def is_chain(self, third: int, fourth: int, fifth: int) -> bool:
         """Tell whether three list ids make a chain."""
         inside = all(0 <= item < self.lists for item in (third, fourth, fifth))

@@ -37,9 +37,20 @@ class Masks:
     thresholds_ms: npt.NDArray[np.float64]
 
     def limits(
-        self, decoder: int, third: npt.NDArray[np.int64], fourth: npt.NDArray[np.int64], fifth: npt.NDArray[np.int64]
+        self,
+        decoder: int | npt.NDArray[np.int64],
+        third: npt.NDArray[np.int64],
+        fourth: npt.NDArray[np.int64],
+        fifth: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.float64]:
-        """Return the latency that each architecture has to stay below, infinite where no constraint concerns it."""
+        """Return the latency that each architecture has to stay below, infinite where no constraint concerns it.
+
+        Args:
+            decoder: number of the decoder of all, or of each.
+            third: list of stage 3 of each.
+            fourth: of stage 4.
+            fifth: of stage 5.
+        """
         found = np.full(len(fifth), np.inf)
         known = np.zeros(len(fifth), bool)
         for word in range(self.allowed.shape[1]):

@@ -56,6 +56,16 @@ class AliveSet(ABC):
         """Tell whether an architecture with this value is alive."""
 
     @abstractmethod
+    def contains_each(self, decoders: Ints, lists: Ints, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Tell which architectures are alive, ``[N]``.
+
+        Args:
+            decoders: number of each one's decoder, ``[N]``.
+            lists: of the stages, ``[N, 3]``.
+            values: of each, ``[N]``.
+        """
+
+    @abstractmethod
     def remove(self, row: Row) -> None:
         """Remove an alive architecture."""
 
@@ -101,6 +111,11 @@ class BitSet(AliveSet):
         del value
         number = self._number(row)
         return bool(self._bits[number >> 3] >> (number & 7) & 1)
+
+    def contains_each(self, decoders: Ints, lists: Ints, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """See base class."""
+        del values
+        return read_bits(self._bits, decoders * self.layout.chains + self.layout.numbers(lists))
 
     def remove(self, row: Row) -> None:
         """See base class."""
@@ -170,6 +185,15 @@ class ConstraintSet(AliveSet):
         if not self.low <= value < self.high or row in self._removed.get((row[3], row[0]), ()):
             return False
         return self._not_ruled_out(row)
+
+    def contains_each(self, decoders: Ints, lists: Ints, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """See base class."""
+        alive: npt.NDArray[np.bool_] = (values >= self.low) & (values < self.high)
+        alive &= values < self.masks.limits(decoders, *lists.T)
+        for rows in self._removed.values():
+            for row in rows:
+                alive &= (decoders != row[3]) | (lists != np.array(row[:3])).any(axis=1)
+        return alive
 
     def _not_ruled_out(self, row: Row) -> bool:
         lists = [np.array([item]) for item in row[:3]]

@@ -114,6 +114,8 @@ class Latencies:
                     raise FileFormatError(f"{path} is larger than {MAX_FILE_BYTES} bytes", hint=_HINT)
                 opened = np.load(stream, allow_pickle=False)
                 if tables:
+                    if sum(member.file_size for member in opened.zip.infolist()) > MAX_FILE_BYTES:
+                        raise FileFormatError(f"{path} unpacks to more than {MAX_FILE_BYTES} bytes", hint=_HINT)
                     found = cls(stages=StageTables.of_arrays({name: opened[name] for name in opened.files}, str(path)))
                 else:
                     found = cls(rows_ms=np.asarray(opened, np.float64))

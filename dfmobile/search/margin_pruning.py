@@ -221,5 +221,9 @@ class MarginPruner(EnumeratedPruner):
         other = self.find(row)
         return other is not None and other.predicted_ms - candidate.predicted_ms + half <= 0
 
+    def candidates(self) -> Rows:
+        """Return the rows of all candidates, alive or not, fastest first."""
+        return self._rows(np.arange(self.total))
+
     def _rows(self, indices: npt.NDArray[np.int64]) -> Rows:
         return np.stack([column[indices] for column in self._columns], axis=1).astype(np.int32)

@@ -81,6 +81,8 @@ def open_mode(name: str, options: Mapping[str, Any] | None = None) -> Mode:
     known = inspect.signature(_MODES[name]).parameters
     unknown = sorted(set(options or {}) - set(known))
     if unknown:
+        others = [other for other, kind in _MODES.items() if unknown[0] in inspect.signature(kind).parameters]
         has = f"its options: {', '.join(known)}" if known else "it has no options"
+        has += f"; {unknown[0]} is one of --mode {' or '.join(others)}" if others else ""
         raise InputError(f"search mode {name!r} has no option {unknown[0]!r}", hint=has)
     return _MODES[name](**(options or {}))

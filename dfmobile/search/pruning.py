@@ -119,6 +119,24 @@ class EnumeratedPruner(Pruner):
             raise LookupError("no candidate is alive")
         if len(indices) > limit:
             indices = np.sort(generator.choice(indices, limit, replace=False, shuffle=False))
+        return self._those(indices)
+
+    def varied(self, limit: int, generator: np.random.Generator) -> AliveCandidates:
+        """See base class; the other half are those nearest above latencies drawn evenly in the logarithm.
+
+        Raises:
+            LookupError: if none is alive.
+        """
+        indices = np.flatnonzero(self._alive)
+        if len(indices) <= limit:
+            return self.alive(limit, generator)
+        uniform = generator.choice(indices, limit // 2, replace=False, shuffle=False)
+        known = self._latencies[indices]
+        drawn = np.exp(generator.uniform(np.log(known[0]), np.log(known[-1]), limit - limit // 2))
+        spread = indices[np.minimum(np.searchsorted(known, drawn), len(indices) - 1)]
+        return self._those(np.unique(np.concatenate([uniform, spread])))
+
+    def _those(self, indices: npt.NDArray[np.int64]) -> AliveCandidates:
         rows = np.stack([column[indices] for column in self._columns], axis=1).astype(np.int32)
         return AliveCandidates(rows, self._latencies[indices])
 

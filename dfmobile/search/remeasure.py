@@ -97,17 +97,21 @@ def remeasure(
             opset = None if backend is None else backend.file_options.opset
             records.append(_record(folder, item, width, height, earlier.get(item.encoding), kind, opset))
         notes = sorted({f"{format}: {why}" for record in records for format, why in record["missing"].items()})
+        if any(not record["files"] and record["status"] != NOT_MEASURED for record in records):
+            notes.append("networks that are too large for a file: a lower HI of --latency LO:HI leaves them out")
         reason = replayed or unreachable or "no device can be reached"
         if backend is not None:
             try:
-                _measure(folder, backend, protocol or Protocol(threads=backend.threads), records, tell)
+                written = [record for record in records if record["status"] == NOT_MEASURED or record["files"]]
+                if written:
+                    _measure(folder, backend, protocol or Protocol(threads=backend.threads), written, tell)
                 reason = ""
             except DeviceError as error:
                 reason = str(error)
         if reason:
             notes.append(f"{NOT_MEASURED}: {reason}")
             for record in records:
-                if record["measured_ms"] is None:
+                if record["status"] == NOT_MEASURED:
                     record["status"] = f"{NOT_MEASURED}: {reason}"
         result = _compare(records, notes)
         for record in records:
@@ -133,7 +137,7 @@ def _record(
         "measured_ms": None,
         "accuracy": item.accuracy,
         "number": item.number,
-        "status": NOT_MEASURED,
+        "status": f"{NOT_MEASURED}: {delivered.too_large}" if delivered.too_large else NOT_MEASURED,
         "weights": delivered.weights,
         "files": delivered.files,
         "missing": delivered.missing,

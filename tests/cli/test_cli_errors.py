@@ -104,6 +104,8 @@ def test_an_input_that_was_not_built_is_a_missing_block(table: Path) -> None:
         (("--evaluator", "nothing"), "nothing"),
         (("--evaluator", "analytic", "--option", "unknown=1"), "unknown"),
         (("--evaluator", "analytic", "--mode", "annealing"), "not available"),
+        (("--evaluator", "analytic", "--margin", "1"), "margin is one of --mode certified"),
+        (("--evaluator", "analytic", "--device", "ssh://nowhere"), "not a device"),
         (("--evaluator", "analytic"), "lacks"),
     ],
 )

@@ -156,6 +156,11 @@ def test_the_sum_rule_has_vectorised_intervals_and_differences_too(ready: Path) 
     for row, interval in zip(rows, intervals, strict=True):
         assert predictor.predict(build(SPACE.architecture(row), 32, 32)).interval_ms == pytest.approx(tuple(interval))
     assert predictor.difference_rows(SPACE, rows, rows, 32, 32)[1] == pytest.approx(np.zeros(10))
+    middle, half = predictor.difference_rows(SPACE, rows, rows[::-1], 32, 32)
+    networks = [build(SPACE.architecture(row), 32, 32) for row in rows]
+    for number, network in enumerate(networks):
+        difference = predictor.difference(network, networks[-1 - number])
+        assert difference.interval_ms == pytest.approx((middle[number] - half[number], middle[number] + half[number]))
 
 
 def test_what_was_measured_and_fitted_is_in_the_table(ready: Path) -> None:

@@ -198,3 +198,9 @@ def test_every_class_that_is_used_has_a_style() -> None:
     page = Page(render(report_examples.full()))
     used = {name for _, attributes in page.elements for name in (attributes.get("class") or "").split()}
     assert {name for name in used if f".{name}" not in style} <= {"small", "heat", "legend"}
+
+
+def test_how_many_candidates_there_are_is_said_where_not_all_of_the_space_are() -> None:
+    data = replace(report_examples.full(), latency_range=(None, None), candidates=20)
+    assert "20 of them are candidates: the evaluator can evaluate no others" in render(data)
+    assert "of them are candidates" not in render(replace(data, candidates=data.space_size))

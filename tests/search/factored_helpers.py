@@ -20,7 +20,7 @@ ENGINES = [
     pytest.param("numba", marks=pytest.mark.skipif(not HAS_NUMBA, reason="numba (extra fast) is not installed")),
 ]
 # Small members of every registered kind: about 800 to 20,000 architectures.
-SMALL = [("df", 2), ("df", 3), ("df-bottleneck", 3), ("df-mini", 2), ("shuffle", 3), ("df-seg", 1), ("shuffle-seg", 1)]
+SMALL = [("df", 3), ("df-bottleneck", 3), ("df-mini", 2), ("shuffle", 3), ("df-seg", 1), ("shuffle-seg", 1)]
 
 
 @lru_cache(maxsize=16)

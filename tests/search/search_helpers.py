@@ -17,6 +17,8 @@ import numpy.typing as npt
 from dfmobile.accuracy.job import DESCRIBE, EVALUATE
 from dfmobile.architecture import Architecture
 from dfmobile.architecture.spaces import SearchSpace
+from dfmobile.architecture.spaces.chains import ChainSpace
+from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import MissingBlocksError
 from dfmobile.execution.base import Executor
 
@@ -45,6 +47,25 @@ class MacsPredictor:
         counted = {key: [value[0], float(key in slow)] for key, value in features.items()}
         sums = space.sums(rows, width, height, counted)
         return np.where(sums[:, 1] > 0, math.inf, sums[:, 0])
+
+
+class StageMacsPredictor(MacsPredictor):
+    """As MacsPredictor, and additive."""
+
+    additive = True
+
+    def is_additive(self, space: SearchSpace, width: int, height: int) -> bool:
+        return self.additive
+
+    def rule_for(self, space: SearchSpace, width: int, height: int) -> str:
+        return "sum" if self.additive else "cache-aware"
+
+    def stage_latencies(
+        self, space: ChainSpace, width: int, height: int, *, skipped: Literal["error", "infinite"] = "error"
+    ) -> StageTables:
+        blocks = space.blocks(width, height)
+        features = {block.key: [block.macs * 1e-6 + self.per_block_ms] for block in blocks}
+        return space.stage_tables(width, height, features)[0]
 
 
 def precedence(space: SearchSpace, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

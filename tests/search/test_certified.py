@@ -11,11 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_helpers import HereExecutor, MacsPredictor, evaluate, monotone_accuracy, precedence, toy_accuracy
+from search_helpers import (
+    HereExecutor,
+    MacsPredictor,
+    StageMacsPredictor,
+    evaluate,
+    monotone_accuracy,
+    precedence,
+    toy_accuracy,
+)
 
 from dfmobile.architecture import Architecture
 from dfmobile.architecture.spaces import open_space
 from dfmobile.errors import FileFormatError, InputError
+from dfmobile.search import campaign as campaigns
 from dfmobile.search.base import Candidate, Covered, Evaluated, Reason
 from dfmobile.search.boundary import pareto_optimal
 from dfmobile.search.campaign import load_campaign, run_campaign
@@ -162,7 +171,12 @@ def noisy(payload: dict[str, Any]) -> dict[str, Any]:
     return {**evaluate(payload), "accuracy": toy_accuracy(payload["encoding"]) + float(shift)}
 
 
+SAID: dict[Path, list[str]] = {}
+"""What each run told its user."""
+
+
 def certified(folder: Path, answer: Callable[[dict[str, Any]], dict[str, Any]] = evaluate, **options: Any) -> Path:
+    said = SAID.setdefault(folder, [])
     with HereExecutor(answer) as executor:
         result = run_campaign(
             folder,
@@ -172,6 +186,7 @@ def certified(folder: Path, answer: Callable[[dict[str, Any]], dict[str, Any]] =
             {},
             executor,
             CampaignSettings(mode="certified", mode_options=options),
+            tell=said.append,
         )
     assert result.finished == "exhausted"
     return folder
@@ -185,6 +200,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_certificate_of_a_run_holds(run: Path) -> None:
     found = verify(run)
     assert found.problems == []
+    assert not any("gave equal accuracies" in line for line in SAID[run])
     assert "not predicted anew" in found.notes[0]
     document = json.loads((run / CERTIFICATE_NAME).read_text())
     assert document["margin"]["degrees_of_freedom"] == 8
@@ -193,6 +209,66 @@ def test_the_certificate_of_a_run_holds(run: Path) -> None:
     counts = document["counts"]
     assert counts["candidates"] == SPACE.count() == sum(value for key, value in counts.items() if key != "candidates")
     assert len(found.facts["conditions"]) == 3
+
+
+def test_where_too_few_candidates_tell_the_noise_the_certificate_holds_without_a_margin(tmp_path: Path) -> None:
+    fastest = np.sort(MacsPredictor().predict_rows(SPACE, ROWS, 32, 32))
+    settings_ = CampaignSettings(mode="certified", latency_range=(None, float(fastest[1])))
+    with HereExecutor(noisy) as executor:
+        run_campaign(tmp_path, SPACE, MacsPredictor(), "analytic", {}, executor, settings_)
+    document = json.loads((tmp_path / CERTIFICATE_NAME).read_text())
+    assert document["margin"]["sigma"] is None
+    assert len(document["conditions"]) == 2  # nothing is said of noise: no result ruled anything out
+    found = verify(tmp_path)
+    assert found.problems == []
+    assert found.facts["ruled_out_by_results"] == 0
+
+
+def test_conditions_that_the_results_contradict_are_said(tmp_path: Path) -> None:
+    def falling(payload: dict[str, Any]) -> dict[str, Any]:
+        return {**evaluate(payload), "accuracy": 1.0 - toy_accuracy(payload["encoding"])}
+
+    certified(tmp_path, falling, sigma=0.001)
+    found = verify(tmp_path)
+    assert found.problems == []
+    assert found.facts["violations"]["beyond_margin"] > 0
+    assert any("the conditions are not met" in note for note in found.notes)
+
+
+def test_that_intervals_are_not_used_is_said_before_the_search(tmp_path: Path) -> None:
+    said: dict[str, list[str]] = {"certified": [], "paper": []}
+    for mode, lines in said.items():
+        with HereExecutor() as executor:
+            settings_ = CampaignSettings(mode=mode, budget=1)
+            run_campaign(
+                tmp_path / mode, SPACE, MacsPredictor(), "analytic", {}, executor, settings_, tell=lines.append
+            )
+    assert said["paper"] == []
+    assert len(said["certified"]) == 1
+    assert "no intervals of differences" in said["certified"][0]
+
+
+def test_a_large_space_with_few_candidates_is_certified_by_them_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The space's other architectures are never written down; latencies by stage are the table's but for rounding."""
+    monkeypatch.setattr(campaigns, "MAX_ENUMERATED", 500)
+    space = open_space("df-mini", max_depth=2)
+    predictor = StageMacsPredictor()
+    fastest = np.sort(predictor.predict_rows(space, space.rows(), 32, 32))
+    settings_ = CampaignSettings(mode="certified", latency_range=(None, float(fastest[30]) + 1e-9))
+    with HereExecutor() as executor:
+        run_campaign(tmp_path, space, predictor, "analytic", {}, executor, settings_)
+    assert (tmp_path / "predicted_ms.npz").exists()
+    made: list[str] = []
+    original = type(space).architecture
+    monkeypatch.setattr(
+        type(space), "architecture", lambda self, row: made.append(found := original(self, row)) or found
+    )
+    found = verify(tmp_path)
+    assert found.problems == []
+    assert found.facts["candidates"] == 31
+    assert len(made) < 200
 
 
 def test_the_verifier_agrees_with_the_pruner(run: Path) -> None:
@@ -210,6 +286,7 @@ def test_a_noiseless_run_finds_the_whole_boundary(tmp_path: Path) -> None:
     certified(tmp_path)
     document = json.loads((tmp_path / CERTIFICATE_NAME).read_text())
     assert document["margin"]["accuracy"] == 0.0  # the repeated seeds agree
+    assert any("gave equal accuracies" in line for line in SAID[tmp_path])
     latency = MacsPredictor().predict_rows(SPACE, ROWS, 32, 32)
     accuracy = [toy_accuracy(SPACE.architecture(row).text) for row in ROWS]
     front = np.flatnonzero(pareto_optimal(latency.tolist(), accuracy))
@@ -245,10 +322,16 @@ FORGERIES = {
     "table": lambda document: document["latency"].update(table_sha256="0" * 64),
     "predictions": lambda document: document["latency"].update(predictions_sha256="0" * 64),
     "range": lambda document: document.update(latency_range_ms=[0, 1]),
-    "space": lambda document: document["space"].update(sha256="0" * 64),
+    "space": lambda document: document["space"].update(candidates_sha256="0" * 64),
     "boundary": lambda document: document["boundary"].pop(),
     "violations": lambda document: document["violations"].update(fell=-1),
     "rule": lambda document: document.update(rule="anything goes"),
+    "claim": lambda document: document.update(claim="all is well"),
+    "conditions": lambda document: document.update(conditions=[]),
+    "counts": lambda document: document["counts"].update(evaluated=1),
+    "violations beyond the margin": lambda document: document["violations"].update(beyond_margin=99),
+    "largest violation": lambda document: document["violations"].update(largest=0.5),
+    "where sigma comes from": lambda document: document["margin"].update(sigma_source="given"),
 }
 
 
@@ -336,6 +419,7 @@ def test_why_has_a_reason_for_everything_that_is_ruled_out(run: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # 100 s of CPU time, and more on a busy machine
 def test_6651_architectures_need_a_quarter_of_the_trainings_and_get_a_certificate(tmp_path: Path) -> None:
     space = open_space("df", max_depth=3)
     settings_ = CampaignSettings(mode="certified", mode_options={"sigma": 0.0})

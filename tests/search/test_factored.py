@@ -36,7 +36,7 @@ def test_equals_the_enumerated_pruner(name: str, depth: int, stored: str, engine
     assert pruner.stored == stored
     assert pruner.total == expected.total
     generator = np.random.default_rng(7)
-    for step in range(12):
+    for step in range(8):
         if not expected.alive_count:
             break
         candidate = expected.draw(generator)
@@ -58,6 +58,37 @@ def test_equals_the_enumerated_pruner(name: str, depth: int, stored: str, engine
         assert pruner.find(candidate.row) == expected.find(candidate.row)
         assert pruner.is_alive(candidate) == expected.is_alive(candidate)
         assert pruner.why(candidate) == expected.why(candidate)
+    inside = rows[[candidate is not None for candidate in map(expected.find, rows.tolist())]]
+    each = pruner._alive.contains_each(tables.decoder_of(inside), inside[:, :3].astype(np.int64), tables.values(inside))
+    assert set(map(tuple, inside[each].tolist())) == set(alive)
+
+
+@pytest.mark.parametrize("stored", ["rows", *STORED])
+def test_varied_candidates_are_alive_and_have_fast_ones_among_them(stored: str) -> None:
+    space, rows = chain_space("df", 3), rows_of("df", 3)
+    tables = space.stage_tables(32, 32, {block.key: [block.macs * 1e-6 + 0.02] for block in space.blocks(32, 32)})[0]
+    values = tables.values(rows)
+    if stored == "rows":
+        pruner: EnumeratedPruner | FactoredPruner = EnumeratedPruner(space, rows, values)
+    else:
+        pruner = FactoredPruner(space, tables, stored=stored)  # type: ignore[arg-type]
+    generator = np.random.default_rng(1)
+    for number in range(1, 6):
+        candidate = pruner.draw(generator)
+        pruner.take(candidate)
+        pruner.apply(Evaluated(number, candidate, 1 - 1 / (1 + candidate.predicted_ms)))
+    assert pruner.alive_count > 1000
+    found, again = (pruner.varied(400, np.random.default_rng(2)) for _ in range(2))
+    assert np.array_equal(found.rows, again.rows)
+    assert 200 < len(found.rows) <= 400
+    assert len(np.unique(found.rows, axis=0)) == len(found.rows)
+    assert all(pruner.is_alive(found.candidate(index)) for index in range(len(found.rows)))
+    assert np.array_equal(found.predicted_ms, tables.values(found.rows))
+    fast = float(np.quantile(values, 0.02))
+    uniform = pruner.alive(400, np.random.default_rng(2))
+    assert np.mean(found.predicted_ms < fast) > 1.5 * np.mean(uniform.predicted_ms < fast)
+    everything = pruner.varied(10**9, generator)
+    assert len(everything.rows) == pruner.alive_count
 
 
 @given(st.integers(0, 10**6), st.sampled_from(SMALL), st.sampled_from([2, None]))

@@ -2,16 +2,14 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 from factored_helpers import chain_space, rows_of, tables_of
-from search_helpers import HereExecutor, MacsPredictor
+from search_helpers import HereExecutor, StageMacsPredictor
 
-from dfmobile.architecture.spaces import SearchSpace
 from dfmobile.architecture.spaces.chains import ChainSpace
-from dfmobile.architecture.spaces.stage_tables import StageTables
 from dfmobile.errors import FileFormatError, InputError
 from dfmobile.search import campaign as campaigns
 from dfmobile.search import factored, latencies
@@ -20,25 +18,6 @@ from dfmobile.search.factored import FactoredPruner
 from dfmobile.search.latencies import Latencies, open_pruner
 from dfmobile.search.pruning import EnumeratedPruner
 from dfmobile.search.settings import CampaignSettings
-
-
-class StageMacsPredictor(MacsPredictor):
-    """As MacsPredictor, and additive."""
-
-    additive = True
-
-    def is_additive(self, space: SearchSpace, width: int, height: int) -> bool:
-        return self.additive
-
-    def rule_for(self, space: SearchSpace, width: int, height: int) -> str:
-        return "sum" if self.additive else "cache-aware"
-
-    def stage_latencies(
-        self, space: ChainSpace, width: int, height: int, *, skipped: Literal["error", "infinite"] = "error"
-    ) -> StageTables:
-        blocks = space.blocks(width, height)
-        features = {block.key: [block.macs * 1e-6 + self.per_block_ms] for block in blocks}
-        return space.stage_tables(width, height, features)[0]
 
 
 @pytest.fixture
@@ -103,6 +82,16 @@ def test_latencies_are_kept_with_the_run(tmp_path: Path, stages: bool) -> None:
             Latencies.load(tmp_path, given.sha256())
 
 
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Latencies(stages=tables_of(chain_space("df", 2), 1))
+    given.save(tmp_path)
+    monkeypatch.setattr(latencies, "MAX_FILE_BYTES", 20_000)
+    with zipfile.ZipFile(tmp_path / "predicted_ms.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("first.npy", b"\0" * 30_000)
+    with pytest.raises(FileFormatError, match="unpacks to more than"):
+        Latencies.load(tmp_path, given.sha256())
+
+
 def _history(result: Any) -> list[tuple[Any, ...]]:
     return [(item.number, item.encoding, item.accuracy, item.pruned, item.alive) for item in result.evaluations]
 
@@ -117,9 +106,9 @@ def test_a_campaign_by_stage_resumes_and_replays(tmp_path: Path, small_limits: N
                 settings = CampaignSettings(budget=budget, latency_range=(None, 8.0), seed=3)
                 return run_campaign(folder, space, StageMacsPredictor(), "analytic", {}, executor, settings)
 
-        whole = go(tmp_path / f"{stored}-a", 20)
-        go(tmp_path / f"{stored}-b", 7)
-        assert _history(go(tmp_path / f"{stored}-b", 20)) == _history(whole)
+        whole = go(tmp_path / f"{stored}-a", 10)
+        go(tmp_path / f"{stored}-b", 4)
+        assert _history(go(tmp_path / f"{stored}-b", 10)) == _history(whole)
         assert not (tmp_path / f"{stored}-a" / "predicted_ms.npy").exists()
         campaign = load_campaign(tmp_path / f"{stored}-a")
         with campaign.store:

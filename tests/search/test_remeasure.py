@@ -1,6 +1,7 @@
 """After the search: model files, end-to-end measurements beside predictions, and honesty where there are none."""
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dfmobile.export.weights import save_weights
 from dfmobile.graph import initialise
 from dfmobile.latency.backends.base import Backend, MeasureJob, RuntimeIdentity, open_backend
 from dfmobile.latency.measurement import PassResult, Protocol
+from dfmobile.search import deliver as delivering
 from dfmobile.search.campaign import run_campaign
 from dfmobile.search.remeasure import remeasure
 from dfmobile.search.settings import CampaignSettings
@@ -221,3 +223,26 @@ def test_a_folder_without_a_campaign_is_refused(tmp_path: Path) -> None:
         remeasure(tmp_path, None)
     with pytest.raises(InputError, match="is not a folder"):
         remeasure(tmp_path / "missing", None)
+
+
+def test_networks_too_large_for_a_file_are_said_and_the_others_are_measured(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "copy"))
+    with CampaignStore(folder / "campaign.sqlite") as store:
+        boundary = [item.encoding for item in store.boundary()]
+    sizes = [
+        4 * sum(item.size for item in build(Architecture.parse(text), 32, 32).graph.parameters().values())
+        for text in boundary
+    ]
+    monkeypatch.setattr(delivering, "MAX_WEIGHTS_BYTES", max(sizes) - 1)
+    result = remeasure(folder, StandInBackend([1.0]), Protocol(passes=1))
+    large = [record for record in result.records if "more than the" in record["status"]]
+    assert [record["encoding"] for record in large] == [
+        text for text, size in zip(boundary, sizes, strict=True) if size == max(sizes)
+    ]
+    assert all(record["files"] == {} and record["measured_ms"] is None for record in large)
+    assert all(record["measured_ms"] == 1.0 for record in result.records if record not in large)
+    assert any("too large for a file" in note for note in result.notes)
+    for record in remeasure(folder, None, unreachable="no phone").records:
+        assert ("no phone" in record["status"]) == (record["measured_ms"] is None and record not in large)

@@ -35,7 +35,8 @@ def skip_without_optuna(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_interrupted_often_it_ends_like_an_unbroken_run(tmp_path: Path, mode: str) -> None:
     skip_without_optuna(mode)
-    settings = settings_of(mode, budget=23, seed=3)
+    # Evolution and the Optuna modes begin with 20 stratified draws; the others cost more a draw.
+    settings = settings_of(mode, budget=14 if mode in ("budget", "certified") else 23, seed=3)
 
     class StopError(Exception):
         pass
@@ -82,7 +83,7 @@ def test_budget_reaches_more_area_than_uniform_draws() -> None:
     def area(name: str, seed: int) -> float:
         mode = open_mode(name)
         state = SearchState(mode.pruner(space, Latencies(rows_ms=latency), (None, None)))
-        for number in range(1, 21):
+        for number in range(1, 16):
             candidate = mode.choose(state, np.random.default_rng([seed, number]))
             state.pruner.take(candidate)
             item = Evaluated(number, candidate, accuracy[candidate.row])
@@ -96,7 +97,7 @@ def test_budget_reaches_more_area_than_uniform_draws() -> None:
             min(accuracy.values()),
         )
 
-    areas = {name: [area(name, seed) for seed in range(3)] for name in ("budget", "paper")}
+    areas = {name: [area(name, seed) for seed in range(2)] for name in ("budget", "paper")}
     assert min(areas["budget"]) > max(areas["paper"])
 
 
