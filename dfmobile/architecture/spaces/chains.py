@@ -74,6 +74,16 @@ class ChainSpace(SearchSpace):
         self._lists: StageLists = (UniformLists if template.family == "shuffle" else RisingLists)(widths, max_depth)
 
     @property
+    def template(self) -> Architecture:
+        """An architecture whose family, stem, classes and channels all members share."""
+        return self._template
+
+    @property
+    def decoders(self) -> DecoderChoices | None:
+        """Decoders to choose from; None: a space of classifiers."""
+        return self._decoders
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """See base class."""
         return self._lists.widths

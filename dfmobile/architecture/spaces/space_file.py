@@ -26,6 +26,7 @@ SUFFIXES = (".yaml", ".yml")
 _HINT = "docs/reference/spaces.md explains every field"
 _Width = Annotated[int, Field(ge=1, le=8192)]
 _Extent = Annotated[int, Field(ge=1, le=16_384)]
+_Encoding = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
 
 class _Part(BaseModel):
@@ -82,6 +83,7 @@ class SpaceDocument(_Part):
         classes: width of the head, or of the scores.
         channels: of the image.
         decoders: makes it a segmentation space.
+        members: encodings of the only members; one without a decoder stands for it with every decoder.
     """
 
     schema_version: Literal[1]
@@ -94,6 +96,7 @@ class SpaceDocument(_Part):
     classes: Annotated[int, Field(ge=1, le=100_000)] | None = None
     channels: Annotated[int, Field(ge=1, le=64)] = 3
     decoders: DecoderFields | None = None
+    members: Annotated[list[_Encoding], Field(min_length=1, max_length=10_000)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> SpaceDocument:
@@ -203,8 +206,42 @@ def parse_space(document: Any, max_depth: int | None, origin: str, *, source: st
         fields = SpaceDocument.model_validate(document)
     except ValidationError as error:
         raise FileFormatError(f"{origin}: {first_problem(error)}", hint=_HINT) from error
+    kind = FileSpace if fields.members is None else _member_space()
     try:
-        space = FileSpace(fields, source=source)
+        space = kind(fields, source=source)
     except InputError as error:
         raise FileFormatError(f"{origin}: {error}", hint=error.hint or _HINT) from error
-    return space if max_depth is None else FileSpace(fields, max_depth, source)
+    return space if max_depth is None else kind(fields, max_depth, source)
+
+
+def _member_space() -> type[FileSpace]:
+    from dfmobile.architecture.spaces.members import MemberSpace  # it builds on this module
+
+    return MemberSpace
+
+
+def space_document(space: ChainSpace, name: str) -> dict[str, Any]:
+    """Return the document that describes a space, under another name and without ``members``.
+
+    Args:
+        space: registered or from a file.
+        name: as the document is to call it.
+    """
+    template = space.template
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "family": template.family,
+        "widths": list(space.widths),
+        "max_depth": space.max_depth,
+        "default_input": {"width": space.default_input[0], "height": space.default_input[1]},
+        "stem": [{"width": width, "stride": stride} for width, stride in template.stem],
+        "classes": template.classes,
+        "channels": template.in_channels,
+    }
+    if space.decoders is not None:
+        document["decoders"] = {
+            "controllers": list(space.decoders.controllers),
+            "output_strides": list(space.decoders.output_strides),
+        }
+    return document
