@@ -39,6 +39,7 @@ def conduct(
     backend_options: Mapping[str, str] | None = None,
     command: str = "",
     rule: str | None = None,
+    covered_only: bool = False,
 ) -> tuple[CampaignResult, RemeasureResult]:
     """Run or continue a campaign, then re-measure its boundary; progress goes to stderr.
 
@@ -56,6 +57,7 @@ def conduct(
         backend_options: of the table's backend, which re-measures.
         command: recorded with the run, for the report.
         rule: that predicts; None: the best that the table has.
+        covered_only: of a recorded table: leave out what it does not cover.
     """
     from dfmobile.latency.table import LatencyTable
 
@@ -65,7 +67,7 @@ def conduct(
     unmeasurable = unmeasurable_because(header.backend, backend_options or {}, asked=device is not None)
     result = run_search(
         folder, space, lut, evaluator, options, settings,
-        executor=executor, workers=workers, command=command, rule=rule,
+        executor=executor, workers=workers, command=command, rule=rule, covered_only=covered_only,
     )  # fmt: skip
     return result, measure_boundary(
         folder, header, device=device, protocol=protocol, backend_options=backend_options, unmeasurable=unmeasurable
@@ -84,11 +86,12 @@ def run_search(
     workers: int = 2,
     command: str = "",
     rule: str | None = None,
+    covered_only: bool = False,
 ) -> CampaignResult:
     """Run or continue a campaign; progress goes to stderr. Arguments are those of ``conduct``."""
     from dfmobile import registry
     from dfmobile.devices.profile import DeviceProfile, save_profile
-    from dfmobile.latency.predictor import Predictor
+    from dfmobile.latency.recorded_predictor import open_predictor
     from dfmobile.latency.table import LatencyTable
     from dfmobile.search.campaign import STORE_NAME, run_campaign
     from dfmobile.search.certificate import CERTIFICATE_NAME
@@ -96,7 +99,7 @@ def run_search(
 
     with LatencyTable.open(lut) as table:
         header = table.header
-        predictor = Predictor(table, rule)
+        predictor = open_predictor(table, rule, covered_only=covered_only)
     described = {
         "path": str(lut.resolve()),
         "rule": predictor.rule_for(space, *(settings.input_size or space.default_input)),
@@ -125,7 +128,8 @@ def run_search(
         f"searched: {len(result.evaluations)} of {result.total} evaluated, {result.pruned} ruled out, "
         f"{result.alive} left; {len(result.boundary)} on the boundary"
     )
-    save_profile(DeviceProfile.model_validate(header.device_profile, strict=False), folder / DEVICE_PROFILE_NAME)
+    if header.device_profile:  # a recorded table does not know its device
+        save_profile(DeviceProfile.model_validate(header.device_profile, strict=False), folder / DEVICE_PROFILE_NAME)
     if command:
         with CampaignStore(folder / STORE_NAME) as store:
             store.set_meta(command=command)
@@ -159,6 +163,8 @@ def measure_boundary(
 
     uri = device or str(header.device)
     chosen = protocol or BENCH_PROTOCOL
+    if header.granularity == "layer":
+        unmeasurable = f"the latencies were recorded by somebody else ({header.device_summary})"
     if unmeasurable:
         return remeasure(folder, None, chosen, unreachable=unmeasurable, progress=say)
     try:

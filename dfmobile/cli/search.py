@@ -93,6 +93,10 @@ def search(
         int,
         typer.Option("--lookahead", min=1, max=256, help="Draw n sees the results of draws 1 to n - LOOKAHEAD."),
     ] = 2,
+    covered_only: Annotated[
+        bool,
+        typer.Option("--covered-only", help="Recorded tables: leave out architectures that the table does not cover."),
+    ] = False,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="Option of the evaluator (repeatable)."),
@@ -147,6 +151,7 @@ def search(
         workers=workers,
         command=shlex.join(["dfmobile", *sys.argv[1:]]),
         rule=rule,
+        covered_only=covered_only,
     )
     print_result(output, result, measured, json=json)
 

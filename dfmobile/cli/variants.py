@@ -50,6 +50,7 @@ class _Chain:
         table: latency table.
         size: of the input image.
         target_ms: networks predicted to be slower are no candidates.
+        covered_only: of a recorded table: leave out what it does not cover.
         evaluator: registered name.
         seed: of the searches and the trainings.
         executor: registered name.
@@ -63,6 +64,7 @@ class _Chain:
     table: Path
     size: tuple[int, int]
     target_ms: float
+    covered_only: bool
     evaluator: str
     seed: int
     executor: str
@@ -85,7 +87,7 @@ class _Chain:
         )
         result = run_search(
             folder, space, self.table, self.evaluator, options, settings,
-            executor=self.executor, workers=self.workers, command=self.command,
+            executor=self.executor, workers=self.workers, command=self.command, covered_only=self.covered_only,
         )  # fmt: skip
         with CampaignStore(folder / STORE_NAME) as store:
             store.set_meta(references=list(self.references))
@@ -117,6 +119,9 @@ def variants(
     lut: Annotated[
         Path | None, typer.Option("--lut", metavar="TABLE", help="Use this table as it is; nothing is added to it.")
     ] = None,
+    covered_only: Annotated[
+        bool, typer.Option("--covered-only", help="With a recorded --lut: leave out networks that it does not cover.")
+    ] = False,
     evaluator: Annotated[str, typer.Option("--evaluator", help="Gives accuracies.")] = "segmentation",
     option: Annotated[
         list[str] | None,
@@ -156,7 +161,7 @@ def variants(
     from dfmobile.architecture.spaces import open_space
     from dfmobile.cli.campaigns import measure_boundary, print_result
     from dfmobile.errors import InputError
-    from dfmobile.latency.predictor import Predictor
+    from dfmobile.latency.recorded_predictor import open_predictor
     from dfmobile.latency.table import LatencyTable
     from dfmobile.report.html import write_report
     from dfmobile.search import variants as plan
@@ -177,7 +182,7 @@ def variants(
     output.mkdir(exist_ok=True)
     chain = _Chain(
         output=output, space=whole, table=lut or output / TABLE_NAME, size=size, target_ms=latency_target,
-        evaluator=evaluator, seed=seed, executor=executor, workers=workers, references=names,
+        covered_only=covered_only, evaluator=evaluator, seed=seed, executor=executor, workers=workers, references=names,
         command=shlex.join(["dfmobile", *sys.argv[1:]]),
     )  # fmt: skip
     told = parse_backend_options(backend_option)
@@ -188,11 +193,11 @@ def variants(
         _measure_blocks(chain, device, backend, told, threads, precision, passes, measure_references)
     with LatencyTable.open(chain.table) as table:
         header = table.header
-        predictor = Predictor(table)
-    narrowed = plan.backbone_space(whole)
+        predictor = open_predictor(table, covered_only=covered_only)
+    narrowed = plan.backbone_space(whole, predictor, size, latency_target)
     plan.check_target(predictor, narrowed, size, latency_target)
 
-    say(f"2/6  backbones    {narrowed.count()} with the cheapest decoder, {backbones} trainings at most")
+    say(f"2/6  backbones    {narrowed.count()} with one decoder, {backbones} trainings at most")
     chain.search(plan.BACKBONES, narrowed, options, backbones)
     chosen = [item.encoding for item in plan.finalists([output / plan.BACKBONES], keep)]
     part = plan.decoder_space(whole, chosen)

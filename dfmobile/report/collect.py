@@ -16,6 +16,7 @@ import numpy as np
 from dfmobile.architecture import Architecture, build
 from dfmobile.errors import MissingBlocksError
 from dfmobile.latency.predictor import Predictor
+from dfmobile.latency.recorded_predictor import RecordedPredictor, open_predictor
 from dfmobile.latency.table import LatencyTable
 from dfmobile.report import numbers
 from dfmobile.report.collect_device import DEVICE_NAME, device_conditions, device_facts, device_line, read_profile
@@ -170,7 +171,7 @@ def _winners(
     width: int,
     height: int,
 ) -> list[Winner]:
-    predictor = None if table is None else Predictor(table, rule)
+    predictor = None if table is None else open_predictor(table, rule)
     found = []
     for record in boundary:
         measured = remeasured.get(record.encoding, {})
@@ -192,7 +193,7 @@ def _winners(
 
 
 def _interval(
-    predictor: Predictor | None, record: EvaluationRecord, width: int, height: int
+    predictor: Predictor | RecordedPredictor | None, record: EvaluationRecord, width: int, height: int
 ) -> tuple[float, float] | None:
     """Return the prediction's interval; None where today's table does not give the campaign's prediction."""
     if predictor is None:

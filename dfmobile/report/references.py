@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dfmobile.architecture import Architecture, build, resolve, zoo
 from dfmobile.errors import DfmobileError, InputError, MissingBlocksError
 from dfmobile.latency.predictor import Predictor
+from dfmobile.latency.recorded_predictor import RecordedPredictor, open_predictor
 from dfmobile.latency.table import LatencyTable
 from dfmobile.report.data import ReferencePoint
 
@@ -37,11 +38,11 @@ def reference_points(
     """
     if len(names) > MAX_REFERENCES:
         raise InputError(f"{len(names)} references are too many to show", hint=f"{MAX_REFERENCES} at most")
-    predictor = None if table is None or not names else Predictor(table, rule)
+    predictor = None if table is None or not names else open_predictor(table, rule)
     return [_point(name, predictor, width, height) for name in names]
 
 
-def _point(name: str, predictor: Predictor | None, width: int, height: int) -> ReferencePoint:
+def _point(name: str, predictor: Predictor | RecordedPredictor | None, width: int, height: int) -> ReferencePoint:
     architecture = resolve(name)
     found = zoo.find(name)
     shown = found or architecture.text

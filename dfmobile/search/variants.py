@@ -10,6 +10,7 @@ Source: Li et al., Partial Order Pruning, CVPR 2019, section 4 (backbones, then 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,11 +52,38 @@ def searchable(space: SearchSpace) -> ChainSpace:
     return space
 
 
-def backbone_space(space: ChainSpace) -> FileSpace:
-    """Return a space's backbones, each with the cheapest decoder: the narrowest controllers, the largest stride."""
+def backbone_space(space: ChainSpace, predictor: RowPredictor, size: tuple[int, int], target_ms: float) -> FileSpace:
+    """Return a space's backbones, each with one decoder: the smallest with which the table predicts any of them.
+
+    Smallest is the one of the largest output stride and the least controllers' widths together. Of a table of
+    measured blocks that is the first; a recorded table may cover few.
+
+    Args:
+        space: the whole.
+        predictor: by the table.
+        size: of the input image.
+        target_ms: slower networks do not matter.
+
+    Raises:
+        InputError: if the table covers no network of the space.
+        MissingBlocksError: if the table lacks blocks that could be measured.
+    """
     document = _document(space, "backbones")
-    narrowest, largest = document["decoders"]["controllers"][0], document["decoders"]["output_strides"][-1]
-    document["decoders"] = {"controllers": [narrowest], "output_strides": [largest]}
+    third, fourth, fifth, strides = (space.options[name] for name in space.columns[len(space.stages) :])
+    offered = sorted(
+        itertools.product(third, fourth, fifth, strides), key=lambda item: (-item[3], sum(item[:3]), item[:3])
+    )
+    settings = CampaignSettings(latency_range=(None, target_ms), input_size=size)
+    for *widths, stride in offered:
+        document["decoders"] = {"controllers": [[width] for width in widths], "output_strides": [stride]}
+        small = _part({**document, "max_depth": min(2, space.max_depth)})  # has every block that deeper ones have
+        if _fastest_ms(predict_space(predictor, small, settings)) is not None:
+            break
+    else:
+        raise InputError(
+            f"the table covers no network of space {space.name!r} at {size[0]}x{size[1]}",
+            hint="give the table's input size, or a higher --latency-target",
+        )
     return _part(document)
 
 

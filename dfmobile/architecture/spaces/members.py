@@ -71,7 +71,8 @@ class MemberSpace(FileSpace):
 
     def rows(self) -> Rows:
         """See base class."""
-        return self._members.copy()
+        copied: Rows = self._members.copy()
+        return copied
 
     def architecture(self, row: Sequence[int] | Rows) -> Architecture:
         """See base class."""
@@ -82,7 +83,7 @@ class MemberSpace(FileSpace):
 
     def row(self, architecture: Architecture) -> Rows:
         """See base class."""
-        found = super().row(architecture).astype(np.int32)
+        found = super().row(architecture)
         if found.tobytes() not in self._known:
             raise InputError(f"{architecture.text} is not listed as a member of space {self.name!r}")
         return found

@@ -26,6 +26,7 @@ SUFFIXES = (".yaml", ".yml")
 _HINT = "docs/reference/spaces.md explains every field"
 _Width = Annotated[int, Field(ge=1, le=8192)]
 _Extent = Annotated[int, Field(ge=1, le=16_384)]
+_Widths = Annotated[list[_Width], Field(min_length=1, max_length=8)]
 _Encoding = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
 
@@ -61,12 +62,24 @@ class DecoderFields(_Part):
     """What the decoders of a segmentation space choose from.
 
     Attributes:
-        controllers: widths of the channel controllers, ascending.
+        controllers: widths of the channel controllers, ascending; or three such lists, one a controller.
         output_strides: input size / score size, ascending.
     """
 
-    controllers: Annotated[list[_Width], Field(min_length=1, max_length=8)]
+    controllers: _Widths | Annotated[list[_Widths], Field(min_length=3, max_length=3)]
     output_strides: Annotated[list[Literal[1, 2, 4, 8]], Field(min_length=1, max_length=4)]
+
+    @property
+    def choices(self) -> DecoderChoices:
+        """The decoders.
+
+        Raises:
+            InputError: if the numbers do not ascend.
+        """
+        strides = tuple(self.output_strides)
+        if isinstance(self.controllers[0], list):
+            return DecoderChoices.of_stages(tuple(tuple(item) for item in self.controllers), strides)
+        return DecoderChoices(tuple(self.controllers), strides)
 
 
 class SpaceDocument(_Part):
@@ -117,7 +130,8 @@ class SpaceDocument(_Part):
         stage = f"1x{self.widths[0]}" if self.family == "shuffle" else str(self.widths[0])
         text = "/".join([",".join(options), stage, stage, stage])
         if self.decoders is not None:
-            text += f"+seg:{','.join([str(self.decoders.controllers[0])] * 3)}:d{self.decoders.output_strides[0]}"
+            first = ",".join(str(widths[0]) for widths in self.decoders.choices.stages)
+            text += f"+seg:{first}:d{self.decoders.output_strides[0]}"
         return text
 
 
@@ -140,7 +154,7 @@ class FileSpace(ChainSpace):
         chosen = document.decoders
         decoders = None
         if chosen is not None:
-            decoders = DecoderChoices(tuple(chosen.controllers), tuple(chosen.output_strides))
+            decoders = chosen.choices
         size = (document.default_input.width, document.default_input.height)
         template = Architecture.parse(document.template)
         depth = document.max_depth if max_depth is None else max_depth
@@ -241,7 +255,9 @@ def space_document(space: ChainSpace, name: str) -> dict[str, Any]:
     }
     if space.decoders is not None:
         document["decoders"] = {
-            "controllers": list(space.decoders.controllers),
+            "controllers": list(space.decoders.controllers)
+            if space.decoders.by_stage is None
+            else [list(widths) for widths in space.decoders.by_stage],
             "output_strides": list(space.decoders.output_strides),
         }
     return document
