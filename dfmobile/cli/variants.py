@@ -206,7 +206,7 @@ def variants(
     last = plan.finalists([output / plan.BACKBONES, output / plan.DECODERS], keep)
     encodings = [item.encoding for item in last]
     epochs = f", {longer['epochs']} epochs" if "epochs" in longer else ""
-    say(f"4/6  variants     {len(encodings)} of both boundaries, trained again{epochs}: {' '.join(encodings)}")
+    say(f"4/6  variants     {len(encodings)} of both searches, trained again{epochs}: {' '.join(encodings)}")
     result = chain.search(plan.VARIANTS, plan.variant_space(whole, encodings), longer, len(encodings), "random")
     folder = output / plan.VARIANTS
     say(f"5/6  export and re-measure: {folder / 'models'}")

@@ -76,7 +76,7 @@ def backbone_space(space: ChainSpace, predictor: RowPredictor, size: tuple[int, 
     settings = CampaignSettings(latency_range=(None, target_ms), input_size=size)
     for *widths, stride in offered:
         document["decoders"] = {"controllers": [[width] for width in widths], "output_strides": [stride]}
-        small = _part({**document, "max_depth": min(2, space.max_depth)})  # has every block that deeper ones have
+        small = _part(space, {**document, "max_depth": min(2, space.max_depth)})  # has every block that deeper ones have
         if _fastest_ms(predict_space(predictor, small, settings)) is not None:
             break
     else:
@@ -84,7 +84,7 @@ def backbone_space(space: ChainSpace, predictor: RowPredictor, size: tuple[int, 
             f"the table covers no network of space {space.name!r} at {size[0]}x{size[1]}",
             hint="give the table's input size, or a higher --latency-target",
         )
-    return _part(document)
+    return _part(space, document)
 
 
 def decoder_space(space: ChainSpace, backbones: Iterable[str]) -> FileSpace:
@@ -95,20 +95,21 @@ def decoder_space(space: ChainSpace, backbones: Iterable[str]) -> FileSpace:
         backbones: encodings of networks with these backbones; their decoders do not count.
     """
     plain = (dataclasses.replace(Architecture.parse(text), decoder=None).text for text in backbones)
-    return _part({**_document(space, "decoders"), "members": list(dict.fromkeys(plain))})
+    return _part(space, {**_document(space, "decoders"), "members": list(dict.fromkeys(plain))})
 
 
 def variant_space(space: ChainSpace, encodings: Iterable[str]) -> FileSpace:
     """Return just these networks of a space, as a space."""
-    return _part({**_document(space, "variants"), "members": list(encodings)})
+    return _part(space, {**_document(space, "variants"), "members": list(encodings)})
 
 
 def _document(space: ChainSpace, part: str) -> dict[str, Any]:
     return space_document(space, f"{space.name.partition('@')[0][:_NAME_ROOM]}-{part}")
 
 
-def _part(document: dict[str, Any]) -> FileSpace:
-    return parse_space(document, None, f"the space {document['name']}")
+def _part(space: ChainSpace, document: dict[str, Any]) -> FileSpace:
+    # Commands that complete the table are about the whole space, which has a name or a file.
+    return parse_space(document, None, f"the space {document['name']}", source=space.source)
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
@@ -120,11 +121,15 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 
 def finalists(folders: Iterable[Path], most: int) -> list[EvaluationRecord]:
-    """Return up to that many networks of the boundary of several campaigns together, fastest first.
+    """Return up to that many networks that go on from several campaigns together, fastest first.
+
+    Those of the boundary, evenly spread where they are more, the most accurate one always among them. Where they are
+    fewer, those of the boundary of the rest follow, the most accurate first, and so on: short trainings are noisy, and
+    what comes second may be better.
 
     Args:
         folders: run folders of campaigns with the same table and evaluator.
-        most: how many; evenly spread over the boundary, the most accurate one always among them.
+        most: how many.
 
     Raises:
         InputError: if a folder has no campaign.
@@ -134,9 +139,14 @@ def finalists(folders: Iterable[Path], most: int) -> list[EvaluationRecord]:
         with CampaignStore(folder / STORE_NAME) as store:
             for record in store.evaluations():
                 known.setdefault(record.encoding, record)
-    records = sorted(known.values(), key=lambda item: (item.predicted_ms, -(item.accuracy or 0.0)))
-    optimal = pareto_optimal([item.predicted_ms for item in records], [item.accuracy or 0.0 for item in records])
-    return spread([item for item, keep in zip(records, optimal, strict=True) if keep], most)
+    left = sorted(known.values(), key=lambda item: (item.predicted_ms, -(item.accuracy or 0.0)))
+    chosen: list[EvaluationRecord] = []
+    while left and len(chosen) < most:
+        optimal = pareto_optimal([item.predicted_ms for item in left], [item.accuracy or 0.0 for item in left])
+        front = [item for item, keep in zip(left, optimal, strict=True) if keep]
+        chosen += front[::-1][: most - len(chosen)] if chosen else spread(front, most)
+        left = [item for item, keep in zip(left, optimal, strict=True) if not keep]
+    return sorted(chosen, key=lambda item: (item.predicted_ms, item.encoding))
 
 
 def longer_options(evaluator: str, options: dict[str, Any], epochs: int | None) -> dict[str, Any]:
