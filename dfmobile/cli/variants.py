@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -168,7 +169,7 @@ def variants(
     from dfmobile.search.remeasure import earlier_result
 
     started = time.monotonic()
-    if not latency_target > 0:
+    if not (math.isfinite(latency_target) and latency_target > 0):
         raise InputError(f"a latency target of {latency_target:g} ms leaves nothing", hint="--latency-target 10")
     whole = plan.searchable(open_space(space, max_depth))
     size = _input_size(input, lut, whole)

@@ -76,7 +76,8 @@ def backbone_space(space: ChainSpace, predictor: RowPredictor, size: tuple[int, 
     settings = CampaignSettings(latency_range=(None, target_ms), input_size=size)
     for *widths, stride in offered:
         document["decoders"] = {"controllers": [[width] for width in widths], "output_strides": [stride]}
-        small = _part(space, {**document, "max_depth": min(2, space.max_depth)})  # has every block that deeper ones have
+        # Deeper networks have no other blocks.
+        small = _part(space, {**document, "max_depth": min(2, space.max_depth)})
         if _fastest_ms(predict_space(predictor, small, settings)) is not None:
             break
     else:

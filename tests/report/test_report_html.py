@@ -198,3 +198,11 @@ def test_every_class_that_is_used_has_a_style() -> None:
     page = Page(render(report_examples.full()))
     used = {name for _, attributes in page.elements for name in (attributes.get("class") or "").split()}
     assert {name for name in used if f".{name}" not in style} <= {"small", "heat", "legend"}
+
+
+def test_references_are_in_a_table_with_what_is_missing() -> None:
+    page = Page(render(report_examples.full()))
+    for text in ("PL1A-Seg", "mIoU val 68.7 %", "none: the table lacks stem", "they have no accuracy here"):
+        assert text in page.text
+    without = Page(render(replace(report_examples.full(), references=())))
+    assert "Other networks at the same input" not in without.text
