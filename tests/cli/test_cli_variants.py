@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,19 @@ def make_table(path: Path, space: SearchSpace) -> None:
                 table.record_pass(block, index, result, session=session, model_sha256="cd" * 32)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(DOCUMENT))
+    make_table(folder / "table.sqlite", open_space(str(folder / "tiny.yaml")))
+    return folder
+
+
 @pytest.fixture
-def space_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(DOCUMENT))
-    make_table(tmp_path / "table.sqlite", open_space(str(path)))
-    return path
+def space_file(made: Path, tmp_path: Path) -> Path:
+    for name in ("tiny.yaml", "table.sqlite"):
+        shutil.copyfile(made / name, tmp_path / name)
+    return tmp_path / "tiny.yaml"
 
 
 def command(space_file: Path, *more: str) -> list[str]:

@@ -40,8 +40,7 @@ def test_a_networks_blocks_add_up_to_its_layers(table: LatencyTable, name: str) 
 
 def test_only_members_with_every_layer_have_a_latency(table: LatencyTable) -> None:
     space, predictor = open_space("df-seg", 3), RecordedPredictor(table)
-    covered, total = predictor.coverage(space, *SIZE)
-    assert 0 < covered < total
+    assert predictor.coverage(space, *SIZE) == (24, 201)
     rows = space.sample_rows(2000, np.random.default_rng(0))
     known = np.array([space.row(resolve(name)) for name in ("DFlite-Seg", "DFlite-Seg-d8")], rows.dtype)
     found = predictor.predict_rows(space, np.concatenate([known, rows]), *SIZE)
@@ -66,3 +65,20 @@ def test_a_user_must_say_that_a_part_is_enough(table: LatencyTable) -> None:
     open_predictor(table, covered_only=True).predict_rows(space, space.rows()[:1], *SIZE)
     with pytest.raises(InputError, match="is recorded: rule 'sum'"):
         open_predictor(table, "sum")
+
+
+def test_what_the_log_covers_of_df_seg_is_what_the_page_says(table: LatencyTable) -> None:
+    space = open_space("df-seg")
+    assert isinstance(space, ChainSpace)
+    tables = RecordedPredictor(table).stage_latencies(space, *SIZE)
+    low, high = tables.span()
+    assert (f"{low:.2f}", f"{high:.2f}") == ("5.36", "17.14")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "recorded-tables.md").read_text()
+    assert "24 of 201 blocks" in page
+    assert "from 5.36 to 17.14 ms" in page
+    assert f"of {space.count():,} architectures" in page
+    # Any depth of stages 3 and 4, of stage 5 without its last block one less; eight decoders.
+    depth = space.max_depth
+    assert f"{depth * depth * (depth - 1) * 8:,} of" in page
+    finite = sum(np.isfinite(part[0]).any() for part in map(tables.variant, range(tables.decoders)))
+    assert finite == 8
