@@ -131,6 +131,7 @@ def _report(
         commands=_commands(folder, meta, table, device_recorded=profile is not None),
         clock="" if table is None else clock_text(table),
         notes=_notes(meta, known, table),
+        recorded=table is not None and table.header.granularity == "layer",
         references=reference_points(
             list(dict.fromkeys((*meta.get("references", ()), *references))), table, rule, width, height
         ),

@@ -196,6 +196,7 @@ class ReportData:
         clock: of the measurements, in words.
         notes: further sentences that a reader must know.
         references: other networks, whose latencies are shown beside the boundary.
+        recorded: the latencies are sums of layers that somebody else timed.
     """
 
     title: str
@@ -225,6 +226,7 @@ class ReportData:
     clock: str = ""
     notes: Sequence[str] = ()
     references: Sequence[ReferencePoint] = ()
+    recorded: bool = False
 
 
 @dataclass(frozen=True)

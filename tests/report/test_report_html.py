@@ -206,3 +206,10 @@ def test_references_are_in_a_table_with_what_is_missing() -> None:
         assert text in page.text
     without = Page(render(replace(report_examples.full(), references=())))
     assert "Other networks at the same input" not in without.text
+
+
+def test_a_recorded_table_is_said_to_be_one() -> None:
+    page = Page(render(replace(report_examples.full(), recorded=True, blocks=(), accuracy_is_trained=False)))
+    for text in ("The table is recorded:", "recorded by somebody else", "of layers and not of blocks"):
+        assert text in page.text
+    assert "The table is recorded" not in Page(render(report_examples.full())).text
