@@ -100,6 +100,21 @@ def test_wrong_members_are_refused_by_name(tmp_path: Path, members: list[Any], s
         open_space(str(path))
 
 
+@pytest.mark.parametrize(
+    ("controllers", "said"),
+    [
+        ([[8], [16, 8], [8]], "not ascending"),
+        ([[8], [8]], "one list of widths, or three lists"),
+        ([8, [8]], "one list of widths, or three lists"),
+        ([[8], [], [8]], "controllers"),
+        ([], "controllers"),
+    ],
+)
+def test_wrong_controllers_by_stage_are_refused(controllers: list[Any], said: str) -> None:
+    with pytest.raises(FileFormatError, match=said):
+        space_of(decoders={"controllers": controllers, "output_strides": [8]})
+
+
 def test_a_campaign_can_reopen_it_from_its_document() -> None:
     space = space_of(members=[BACKBONE])
     again = reopen_space(space.name, space.max_depth, space.document)

@@ -66,8 +66,15 @@ class DecoderFields(_Part):
         output_strides: input size / score size, ascending.
     """
 
-    controllers: _Widths | Annotated[list[_Widths], Field(min_length=3, max_length=3)]
+    controllers: Annotated[list[_Width | _Widths], Field(min_length=1, max_length=8)]
     output_strides: Annotated[list[Literal[1, 2, 4, 8]], Field(min_length=1, max_length=4)]
+
+    @model_validator(mode="after")
+    def _check(self) -> DecoderFields:
+        nested = [isinstance(item, list) for item in self.controllers]
+        if any(nested) and nested != [True] * 3:
+            raise ValueError("controllers are one list of widths, or three lists: of stages 3, 4 and 5")
+        return self
 
     @property
     def choices(self) -> DecoderChoices:
@@ -77,9 +84,10 @@ class DecoderFields(_Part):
             InputError: if the numbers do not ascend.
         """
         strides = tuple(self.output_strides)
-        if isinstance(self.controllers[0], list):
-            return DecoderChoices.of_stages(tuple(tuple(item) for item in self.controllers), strides)
-        return DecoderChoices(tuple(self.controllers), strides)
+        lists = tuple(tuple(item) for item in self.controllers if isinstance(item, list))
+        if lists:
+            return DecoderChoices.of_stages(lists, strides)
+        return DecoderChoices(tuple(item for item in self.controllers if isinstance(item, int)), strides)
 
 
 class SpaceDocument(_Part):
