@@ -117,6 +117,27 @@ def test_from_a_space_to_a_report_and_again(space_file: Path) -> None:
     assert (run / "3-variants" / "boundary.json").read_bytes() == boundary
 
 
+def test_an_interrupted_run_goes_on_to_the_same_variants(space_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dfmobile.search.variants.variant_space", interrupted)
+        stopped = CliRunner().invoke(app, command(space_file, "--reference", MEMBER))
+    assert stopped.exit_code == 130
+    run = space_file.parent / "run"
+    assert (run / "2-decoders" / "campaign.sqlite").is_file()
+    assert not (run / "3-variants").exists()
+    resumed = CliRunner().invoke(app, command(space_file, "--reference", MEMBER, "--json"))
+    whole = CliRunner().invoke(app, command(space_file, "--reference", MEMBER, "--json", "-o", f"{run}-whole"))
+    assert resumed.exit_code == whole.exit_code == 0
+    found = [
+        [(item["encoding"], item["accuracy"], item["predicted_ms"]) for item in json.loads(result.stdout)["boundary"]]
+        for result in (resumed, whole)
+    ]
+    assert found[0] == found[1]
+
+
 def test_a_report_shows_further_references(space_file: Path) -> None:
     assert CliRunner().invoke(app, command(space_file, "--reference", MEMBER)).exit_code == 0
     run = space_file.parent / "run"
