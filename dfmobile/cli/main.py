@@ -22,6 +22,7 @@ from dfmobile.cli import (
     segment,
     space,
     train,
+    variants,
     weights,
     zoo,
 )
@@ -58,7 +59,7 @@ def options(
 
 for module in (
     *(quickstart, doctor, zoo, space, weights, export, devices, bench, lut, predict, search, train, segment, evaluate),
-    *(bundle, report),
+    *(bundle, variants, report),
 ):
     module.register(app)
 

@@ -45,7 +45,7 @@ def quickstart(
     an interruption.
     """
     from dfmobile.architecture.spaces import open_space
-    from dfmobile.cli.search import DEVICE_PROFILE_NAME, conduct, print_result
+    from dfmobile.cli.campaigns import DEVICE_PROFILE_NAME, conduct, print_result
     from dfmobile.devices.device import open_device
     from dfmobile.devices.profile import save_profile, summary
     from dfmobile.errors import import_extra

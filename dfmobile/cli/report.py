@@ -19,8 +19,16 @@ def register(parent: typer.Typer) -> None:
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.html", help="Page to write.")],
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="ARCH",
+            help="Show the latency of another network by the same table, for example PL1A-Seg (repeatable).",
+        ),
+    ] = None,
 ) -> None:
     """Write a self-contained HTML page about a search."""
     from dfmobile.report.html import write_report
 
-    typer.echo(f"{write_report(run, output)}: open it in a browser")
+    typer.echo(f"{write_report(run, output, reference or ())}: open it in a browser")

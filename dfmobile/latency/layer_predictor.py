@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dfmobile.architecture import Network
+from dfmobile.architecture import Network, PlacedBlock
 from dfmobile.errors import InputError, MissingBlocksError
 from dfmobile.graph.fold import fold_batch_norm
 from dfmobile.latency.layers import fusion_of, layers_of
@@ -110,6 +110,12 @@ class LayerPredictor:
         self._path = table.path
         self._fusion = fusion_of(table.header.flags.get("fusion"))
         self._times = {entry.key: entry.hot_ms for entry in table.entries()}
+
+    def block_ms(self, block: PlacedBlock) -> float | None:
+        """Return the sum of a block's recorded layers, ms; None where the table lacks one of them."""
+        times = [self._times.get(layer.key) for layer in layers_of(block.graph, self._fusion)]
+        known = [item for item in times if item is not None]
+        return sum(known) if len(known) == len(times) else None
 
     def predict(self, network: Network, *, allow_partial: bool = False) -> LayerPrediction:
         """Add up a network's recorded layers.

@@ -18,6 +18,7 @@ from dfmobile.report.axes import (
     vertical_axis,
 )
 from dfmobile.report.data import EvaluatedArchitecture, LatencyStrip, ReportData, Winner
+from dfmobile.report.reference_lines import draw_references
 from dfmobile.report.scales import Scale, choose_kind, domain
 from dfmobile.report.svg import CHARACTER_PX, Element, canvas, diamond, node, path, tooltip
 
@@ -59,6 +60,7 @@ def boundary_plot(
     node(root, "line", class_="axis", x1=left, x2=right, y1=floor, y2=floor)
     for index, (class_, text, counts) in enumerate(strips):
         _strip(root, data.strip, x, floor + 4 + (index + 1) * _STRIP_PX, class_, text, counts)
+    draw_references(root, data.references, x, top, floor)
     inner = clip(root, x, y, identifier)
     _step_line(inner, data.winners, x, y)
     winners = {item.encoding for item in data.winners}
@@ -85,7 +87,13 @@ def _latency_scale(data: ReportData, left: float, right: float) -> Scale:
         shown += data.strip.edges_ms
     if not shown:
         return Scale("linear", 0.0, 1.0, left, right)
-    kind = data.strip.scale if data.strip is not None else choose_kind(min(shown), max(shown))
+    others = [item.predicted_ms for item in data.references if item.predicted_ms is not None]
+    kind = (
+        data.strip.scale
+        if data.strip is not None and not others
+        else choose_kind(min(shown + others), max(shown + others))
+    )
+    shown += others
     low, high = domain(shown, kind, padding=0.03, floor=0.0)
     return Scale(kind, low, high, left, right)
 
@@ -100,6 +108,8 @@ def _legend(data: ReportData) -> list[LegendItem]:
     if any(item.measured_ms is not None for item in data.winners):
         items.append(LegendItem("ring", "measured", "winner, measured (bar: 95 % interval)"))
     items.append(LegendItem("dot", "evaluated", "evaluated, not a winner"))
+    if any(item.predicted_ms is not None for item in data.references):
+        items.append(LegendItem("line", "reference", "another network, predicted; no accuracy here"))
     return items
 
 

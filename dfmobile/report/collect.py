@@ -16,6 +16,7 @@ import numpy as np
 from dfmobile.architecture import Architecture, build
 from dfmobile.errors import MissingBlocksError
 from dfmobile.latency.predictor import Predictor
+from dfmobile.latency.recorded_predictor import RecordedPredictor, open_predictor
 from dfmobile.latency.table import LatencyTable
 from dfmobile.report import numbers
 from dfmobile.report.collect_device import DEVICE_NAME, device_conditions, device_facts, device_line, read_profile
@@ -35,6 +36,7 @@ from dfmobile.report.data import (
     ReportData,
     Winner,
 )
+from dfmobile.report.references import reference_points
 from dfmobile.report.scales import choose_kind
 from dfmobile.search.campaign import load_campaign
 from dfmobile.search.engine import Campaign
@@ -44,17 +46,26 @@ from dfmobile.search.store import EvaluationRecord
 
 STRIP_BINS = 60
 _NOT_MEASURED = "not re-measured"
+# What a mode is called where it is not Partial Order Pruning.
+_METHODS = {
+    "random": "Evaluation of architectures one by one",
+    "stratified": "Stratified random search",
+    "evolution": "Regularized evolution",
+    "nsga2": "NSGA-II",
+    "tpe": "TPE",
+}
 _WORDS = {True: "yes", False: "no", None: "none"}
 
 
-def collect(run_folder: Path) -> ReportData:
+def collect(run_folder: Path, references: Sequence[str] = ()) -> ReportData:
     """Read everything that a report shows from a run folder; nothing in it is changed.
 
     Args:
         run_folder: what ``dfmobile search -o`` wrote.
+        references: further networks (zoo names, encodings) to show the latencies of, besides those of the campaign.
 
     Raises:
-        InputError: if the folder has no campaign.
+        InputError: if the folder has no campaign, or a reference is no network.
         FileFormatError: if the campaign, the table or the device profile is damaged.
         StorageError: if a file cannot be read.
     """
@@ -64,10 +75,12 @@ def collect(run_folder: Path) -> ReportData:
         meta = campaign.store.meta()
         path = find_table(folder, meta.get("table") or {})
         table = None if path is None else stack.enter_context(LatencyTable.open(path))
-        return _report(folder, campaign, meta, table)
+        return _report(folder, campaign, meta, table, references)
 
 
-def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: LatencyTable | None) -> ReportData:
+def _report(
+    folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: LatencyTable | None, references: Sequence[str]
+) -> ReportData:
     identity = meta["identity"]
     width, height = identity["input"]
     description = identity["evaluator"]["description"]
@@ -78,9 +91,8 @@ def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: La
     optimal = {record.number for record in campaign.store.boundary()}
     remeasured = campaign.store.remeasured()
     result = campaign.result()
-    winners = _winners(
-        campaign.store.boundary(), remeasured, table, str((meta.get("table") or {}).get("rule", "sum")), width, height
-    )
+    rule = str((meta.get("table") or {}).get("rule", "sum"))
+    winners = _winners(campaign.store.boundary(), remeasured, table, rule, width, height)
     profile = read_profile(folder, table)
     device = device_line(profile, table, meta.get("table") or {})
     pruner = campaign.state.pruner
@@ -89,7 +101,8 @@ def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: La
     return ReportData(
         title=f"Search of {space.name} at {width}×{height} on {device.partition(',')[0]}",
         summary=(
-            f"Partial Order Pruning looked for the best trade-offs between latency and accuracy among "
+            f"{_METHODS.get(campaign.settings.mode, 'Partial Order Pruning')} looked for the best trade-offs between "
+            f"latency and accuracy among "
             f"{numbers.count(result.total)} architectures: {numbers.count(len(known))} were {verb}, "
             f"{numbers.count(result.pruned)} were ruled out without it, "
             f"{numbers.count(len(winners))} are on the boundary."
@@ -118,6 +131,10 @@ def _report(folder: Path, campaign: Campaign, meta: Mapping[str, Any], table: La
         commands=_commands(folder, meta, table, device_recorded=profile is not None),
         clock="" if table is None else clock_text(table),
         notes=_notes(meta, known, table),
+        recorded=table is not None and table.header.granularity == "layer",
+        references=reference_points(
+            list(dict.fromkeys((*meta.get("references", ()), *references))), table, rule, width, height
+        ),
     )
 
 
@@ -155,7 +172,7 @@ def _winners(
     width: int,
     height: int,
 ) -> list[Winner]:
-    predictor = None if table is None else Predictor(table, rule)
+    predictor = None if table is None else open_predictor(table, rule)
     found = []
     for record in boundary:
         measured = remeasured.get(record.encoding, {})
@@ -177,7 +194,7 @@ def _winners(
 
 
 def _interval(
-    predictor: Predictor | None, record: EvaluationRecord, width: int, height: int
+    predictor: Predictor | RecordedPredictor | None, record: EvaluationRecord, width: int, height: int
 ) -> tuple[float, float] | None:
     """Return the prediction's interval; None where today's table does not give the campaign's prediction."""
     if predictor is None:

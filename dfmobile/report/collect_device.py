@@ -24,7 +24,9 @@ def read_profile(folder: Path, table: LatencyTable | None) -> DeviceProfile | No
     """
     if (folder / DEVICE_NAME).is_file():
         return load_profile(folder / DEVICE_NAME)
-    return None if table is None else DeviceProfile.model_validate(table.header.device_profile, strict=False)
+    if table is None or not table.header.device_profile:  # a recorded table has no profile
+        return None
+    return DeviceProfile.model_validate(table.header.device_profile, strict=False)
 
 
 def device_line(profile: DeviceProfile | None, table: LatencyTable | None, recorded: Mapping[str, Any]) -> str:

@@ -88,6 +88,29 @@ class Winner:
 
 
 @dataclass(frozen=True)
+class ReferencePoint:
+    """A network that the search did not look for, with the latency that the same table predicts for it.
+
+    It has no accuracy here: what its authors published is of other data.
+
+    Attributes:
+        name: as people call it.
+        encoding: canonical text.
+        predicted_ms: latency by the table; None where the table cannot predict it.
+        interval_ms: 95 % interval of the prediction; None where the predictor gives none.
+        published: its published accuracy, in words; may be empty.
+        missing: why there is no prediction: the blocks that the table lacks; empty where there is one.
+    """
+
+    name: str
+    encoding: str
+    predicted_ms: float | None = None
+    interval_ms: tuple[float, float] | None = None
+    published: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class LatencyStrip:
     """Where the architectures without an accuracy lie along the latency axis: a histogram.
 
@@ -172,6 +195,8 @@ class ReportData:
         commands: exact commands that make this run again.
         clock: of the measurements, in words.
         notes: further sentences that a reader must know.
+        references: other networks, whose latencies are shown beside the boundary.
+        recorded: the latencies are sums of layers that somebody else timed.
     """
 
     title: str
@@ -200,6 +225,8 @@ class ReportData:
     commands: Sequence[str] = ()
     clock: str = ""
     notes: Sequence[str] = ()
+    references: Sequence[ReferencePoint] = ()
+    recorded: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,24 +30,25 @@ from dfmobile.report.svg import Element, serialise
 MOST_CURVES = 48
 
 
-def write_report(run_folder: Path, output: Path) -> Path:
+def write_report(run_folder: Path, output: Path, references: Sequence[str] = ()) -> Path:
     """Write the page about a search.
 
     Args:
         run_folder: what ``dfmobile search -o`` or ``dfmobile quickstart`` wrote.
         output: the page.
+        references: networks (zoo names, encodings) to show the latencies of, besides those that the campaign has.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: if the folder has no campaign.
+        InputError: if the folder has no campaign, or a reference is no network.
         FileFormatError: if the campaign or the table is damaged.
         StorageError: if the page cannot be written.
     """
     from dfmobile.report.collect import collect
 
-    atomic_write(output, render(collect(run_folder)))
+    atomic_write(output, render(collect(run_folder, references)))
     return output
 
 

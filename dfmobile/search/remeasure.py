@@ -121,6 +121,27 @@ def remeasure(
         return result
 
 
+def earlier_result(folder: str | Path) -> RemeasureResult | None:
+    """Return what an earlier re-measurement found; None unless all of the boundary was measured and exported.
+
+    Args:
+        folder: the run folder of a campaign.
+
+    Raises:
+        InputError: if the folder has no campaign.
+        FileFormatError: if it is damaged.
+    """
+    folder = Path(folder)
+    with CampaignStore(folder / STORE_NAME) as store:
+        known, meta = store.remeasured(), store.meta().get("remeasured")
+        records = [known.get(item.encoding) for item in store.boundary()]
+    found = [item for item in records if item is not None and item["measured_ms"] is not None]
+    files = [folder / file["path"] for item in found for file in item["files"].values()]
+    if meta is None or not found or len(found) < len(records) or not all(path.is_file() for path in files):
+        return None
+    return RemeasureResult(found, meta["bias"], meta["contradictions"], meta["notes"])
+
+
 def _record(
     folder: Path,
     item: EvaluationRecord,

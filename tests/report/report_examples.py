@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from dfmobile.report.data import CurvePoint, EvaluatedArchitecture, LatencyStrip, ReportData, TableBlock, Winner
+from dfmobile.report.data import (
+    CurvePoint,
+    EvaluatedArchitecture,
+    LatencyStrip,
+    ReferencePoint,
+    ReportData,
+    TableBlock,
+    Winner,
+)
 
 HOSTILE = "</style><script>alert('x')</script><img src=http://example.org/x onerror=alert(1)>&\u202e\x00\"'"
 PREFIX = "df,stem=8s1,classes=10,channels=1"
@@ -127,4 +135,9 @@ def full() -> ReportData:
         ),
         clock="CPU time of the measuring thread: time in which the thread was not running does not count.",
         notes=("The machine is shared.",),
+        references=(
+            ReferencePoint("PL1A-Seg", "shuffle/4x48", 1.5, (1.4, 1.6), "mIoU val 68.7 %"),
+            ReferencePoint("Near-Seg", "shuffle/4x24", 1.51),
+            ReferencePoint("DF1-Seg", "df/64", None, None, "", "the table lacks stem"),
+        ),
     )

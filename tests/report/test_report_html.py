@@ -204,3 +204,18 @@ def test_how_many_candidates_there_are_is_said_where_not_all_of_the_space_are() 
     data = replace(report_examples.full(), latency_range=(None, None), candidates=20)
     assert "20 of them are candidates: the evaluator can evaluate no others" in render(data)
     assert "of them are candidates" not in render(replace(data, candidates=data.space_size))
+
+
+def test_references_are_in_a_table_with_what_is_missing() -> None:
+    page = Page(render(report_examples.full()))
+    for text in ("PL1A-Seg", "mIoU val 68.7 %", "none: the table lacks stem", "they have no accuracy here"):
+        assert text in page.text
+    without = Page(render(replace(report_examples.full(), references=())))
+    assert "Other networks at the same input" not in without.text
+
+
+def test_a_recorded_table_is_said_to_be_one() -> None:
+    page = Page(render(replace(report_examples.full(), recorded=True, blocks=(), accuracy_is_trained=False)))
+    for text in ("The table is recorded:", "recorded by somebody else", "of layers and not of blocks"):
+        assert text in page.text
+    assert "The table is recorded" not in Page(render(report_examples.full())).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -15,10 +16,12 @@ from dfmobile.report.agreement_plot import agreement_plot
 from dfmobile.report.axes import LabelPlacer
 from dfmobile.report.boundary_plot import boundary_plot
 from dfmobile.report.curves_plot import curve_axes
+from dfmobile.report.data import ReferencePoint
 from dfmobile.report.heat_map import ColourScale, colour_scale, panels
 from dfmobile.report.progress_plot import alive_plot, hypervolume_plot, hypervolumes
 from dfmobile.report.scales import Scale, choose_kind, domain, linear_ticks, log_ticks, tick_labels
 from dfmobile.report.standalone import boundary_svg
+from dfmobile.report.svg import text_width
 
 latencies = st.floats(1e-4, 1e5)
 
@@ -185,3 +188,39 @@ def test_units_and_half_widths() -> None:
     assert numbers.bytes_text(33 * 2**20) == "33\u202fMiB"
     assert numbers.duration(200) == "3\u202fmin 20\u202fs"
     assert numbers.scaled(746_729_472) == "747\u202fM"
+
+
+def reference_names(drawing: ElementTree.Element) -> list[ElementTree.Element]:
+    return [item for item in drawing.iter() if item.get("class") == "reference-label"]
+
+
+def test_references_have_a_latency_and_no_accuracy() -> None:
+    data = report_examples.full()
+    root = boundary_plot(data, 1000, 560, "clip")
+    lines = [item for item in marks(root, "reference") if item.tag == "line"]
+    assert len(lines) == 2  # the third has no prediction: it is in the table only
+    for line, name in zip(lines, ("PL1A-Seg", "Near-Seg"), strict=True):
+        assert line.get("x1") == line.get("x2")
+        assert (line.findtext("title") or "").startswith(name)
+    names = reference_names(root)
+    assert [item.text for item in names] == ["PL1A-Seg", "Near-Seg"]
+    assert len({item.get("transform") for item in names}) == 2
+
+
+def test_names_of_near_references_do_not_overlap() -> None:
+    points = tuple(ReferencePoint(f"Network-{number}", "df/8", 1.0 + number / 1000) for number in range(4))
+    root = boundary_plot(replace(report_examples.full(), references=points), 1000, 560, "clip")
+    places = []
+    for item in reference_names(root):
+        x, y = (item.get("transform") or "").removeprefix("translate(").partition(")")[0].split(" ")
+        places.append((float(x), float(y), float(y) + text_width(item.text or "")))
+    for one, other in itertools.pairwise(places):
+        assert other[1] > one[2] or abs(one[0] - other[0]) > 11
+
+
+def test_a_far_reference_is_on_the_axis() -> None:
+    points = (ReferencePoint("Slow", "df/8", 300.0),)
+    root = boundary_plot(replace(report_examples.full(), references=points), 1000, 560, "clip")
+    (line,) = marks(root, "reference")
+    assert 66 < float(line.get("x1") or 0) < 1000 - 16
+    assert "log scale" in "".join(text.text or "" for text in root.iter("text"))

@@ -74,6 +74,16 @@ class ChainSpace(SearchSpace):
         self._lists: StageLists = (UniformLists if template.family == "shuffle" else RisingLists)(widths, max_depth)
 
     @property
+    def template(self) -> Architecture:
+        """An architecture whose family, stem, classes and channels all members share."""
+        return self._template
+
+    @property
+    def decoders(self) -> DecoderChoices | None:
+        """Decoders to choose from; None: a space of classifiers."""
+        return self._decoders
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """See base class."""
         return self._lists.widths
@@ -169,8 +179,10 @@ class ChainSpace(SearchSpace):
             if chosen is None:
                 raise InputError(
                     f"{architecture.text} is not a member of space {self.name!r}: no such decoder",
-                    hint=f"controller widths {', '.join(str(width) for width in self._decoders.controllers)}; "
-                    f"output strides {', '.join(str(stride) for stride in self._decoders.output_strides)}",
+                    hint="; ".join(
+                        f"{name.replace('_', ' ')} {', '.join(str(item) for item in choice)}"
+                        for name, choice in self._decoders.options.items()
+                    ),
                 )
             ids.extend(chosen)
         return np.array(ids, dtype=np.int32)
@@ -228,8 +240,9 @@ class ChainSpace(SearchSpace):
         plain = self._with_lists([(narrow,)] * stages)
         for decoder in self._decoders.pairs():
             yield dataclasses.replace(plain, decoder=decoder)
-        for width, controller in itertools.product(self.widths, self._decoders.controllers):
-            decoder = self._decoders.decoder((self._decoders.controllers.index(controller),) * 3 + (0,))
+        sizes = self._decoders.sizes[:stages]
+        for width, number in itertools.product(self.widths, range(max(sizes))):
+            decoder = self._decoders.decoder((*(min(number, size - 1) for size in sizes), 0))
             yield dataclasses.replace(self._with_lists([(width,)] * stages), decoder=decoder)
 
     def blocks(self, width: int, height: int) -> tuple[PlacedBlock, ...]:

@@ -6,6 +6,7 @@ Every choice is free of the others and of the backbone; a fusion node is as wide
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,8 +25,9 @@ class DecoderChoices:
     """Decoders of a space.
 
     Attributes:
-        controllers: widths that each of the three channel controllers may have, ascending.
+        controllers: widths that the three channel controllers may have, ascending.
         output_strides: input size / score size, ascending.
+        by_stage: widths of each of the three, ascending, where they do not all have the same choice.
 
     Raises:
         InputError: if there is nothing to choose from, or the numbers do not ascend.
@@ -33,33 +35,57 @@ class DecoderChoices:
 
     controllers: tuple[int, ...]
     output_strides: tuple[int, ...]
+    by_stage: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        for name, numbers in (("controller widths", self.controllers), ("output strides", self.output_strides)):
+        if self.by_stage is not None and (
+            len(self.by_stage) != len(_STAGES) or sorted({*sum(self.by_stage, ())}) != list(self.controllers)
+        ):
+            raise InputError(f"controller widths {list(self.by_stage)} are not those of {len(_STAGES)} stages")
+        for name, numbers in (
+            *(("controller widths", widths) for widths in (self.controllers, *self.stages)),
+            ("output strides", self.output_strides),
+        ):
             if not numbers or list(numbers) != sorted(set(numbers)) or numbers[0] < 1:
                 raise InputError(f"{name} {list(numbers)} are not ascending positive numbers")
+
+    @classmethod
+    def of_stages(cls, by_stage: tuple[tuple[int, ...], ...], output_strides: tuple[int, ...]) -> DecoderChoices:
+        """Return choices in which each controller has widths of its own.
+
+        Raises:
+            InputError: if these are not ascending widths of three controllers.
+        """
+        return cls(tuple(sorted({*sum(by_stage, ())})), output_strides, by_stage)
+
+    @property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """Widths of each of the three controllers."""
+        return (self.controllers,) * len(_STAGES) if self.by_stage is None else self.by_stage
 
     @property
     def options(self) -> dict[str, tuple[int, ...]]:
         """What each column chooses from."""
-        controllers = {f"controller{stage}": self.controllers for stage in _STAGES}
+        controllers = {f"controller{stage}": widths for stage, widths in zip(_STAGES, self.stages, strict=True)}
         return {**controllers, "output_stride": self.output_strides}
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """How many choices each column has."""
-        widths = len(self.controllers)
-        return widths, widths, widths, len(self.output_strides)
+        third, fourth, fifth = (len(widths) for widths in self.stages)
+        return third, fourth, fifth, len(self.output_strides)
 
     @property
     def count(self) -> int:
         """How many decoders there are."""
-        return len(self.controllers) ** 3 * len(self.output_strides)
+        return math.prod(self.sizes)
 
     @property
     def formula(self) -> str:
         """How ``count`` is computed, for people."""
-        return f"{len(self.controllers)}^3 controller widths x {len(self.output_strides)} output strides"
+        third, fourth, fifth, strides = self.sizes
+        widths = f"{third}^3" if self.by_stage is None else f"{third} x {fourth} x {fifth}"
+        return f"{widths} controller widths x {strides} output strides"
 
     def rows(self) -> npt.NDArray[np.int32]:
         """Return all decoders as ids, sorted, int32 ``[count, 4]``."""
@@ -71,14 +97,15 @@ class DecoderChoices:
 
     def decoder(self, ids: tuple[int, ...]) -> Decoder:
         """Return the decoder of four ids, each below its column's size."""
-        first, second, third = (self.controllers[number] for number in ids[:3])
+        first, second, third = (widths[number] for widths, number in zip(self.stages, ids[:3], strict=True))
         return Decoder((first, second, third), self.output_strides[ids[3]])
 
     def ids(self, decoder: Decoder) -> tuple[int, int, int, int] | None:
         """Return a decoder's ids, or None if it is not offered."""
-        if decoder.output_stride not in self.output_strides or not set(decoder.controllers) <= set(self.controllers):
+        pairs = list(zip(self.stages, decoder.controllers, strict=True))
+        if decoder.output_stride not in self.output_strides or any(width not in widths for widths, width in pairs):
             return None
-        first, second, third = (self.controllers.index(width) for width in decoder.controllers)
+        first, second, third = (widths.index(width) for widths, width in pairs)
         return first, second, third, self.output_strides.index(decoder.output_stride)
 
     def order(self, column: int) -> npt.NDArray[np.bool_]:
@@ -89,6 +116,10 @@ class DecoderChoices:
 
     def pairs(self) -> Iterator[Decoder]:
         """Yield decoders that together hold each pair of neighbours: controllers 3 and 4, 4 and 5, 3 and stride."""
+        if self.by_stage is not None:
+            for first, second, third, stride in itertools.product(*self.by_stage, self.output_strides):
+                yield Decoder((first, second, third), stride)
+            return
         for (low, high), stride in itertools.product(
             itertools.product(self.controllers, repeat=2), self.output_strides
         ):

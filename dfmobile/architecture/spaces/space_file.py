@@ -26,6 +26,8 @@ SUFFIXES = (".yaml", ".yml")
 _HINT = "docs/reference/spaces.md explains every field"
 _Width = Annotated[int, Field(ge=1, le=8192)]
 _Extent = Annotated[int, Field(ge=1, le=16_384)]
+_Widths = Annotated[list[_Width], Field(min_length=1, max_length=8)]
+_Encoding = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
 
 class _Part(BaseModel):
@@ -60,12 +62,32 @@ class DecoderFields(_Part):
     """What the decoders of a segmentation space choose from.
 
     Attributes:
-        controllers: widths of the channel controllers, ascending.
+        controllers: widths of the channel controllers, ascending; or three such lists, one a controller.
         output_strides: input size / score size, ascending.
     """
 
-    controllers: Annotated[list[_Width], Field(min_length=1, max_length=8)]
+    controllers: Annotated[list[_Width | _Widths], Field(min_length=1, max_length=8)]
     output_strides: Annotated[list[Literal[1, 2, 4, 8]], Field(min_length=1, max_length=4)]
+
+    @model_validator(mode="after")
+    def _check(self) -> DecoderFields:
+        nested = [isinstance(item, list) for item in self.controllers]
+        if any(nested) and nested != [True] * 3:
+            raise ValueError("controllers are one list of widths, or three lists: of stages 3, 4 and 5")
+        return self
+
+    @property
+    def choices(self) -> DecoderChoices:
+        """The decoders.
+
+        Raises:
+            InputError: if the numbers do not ascend.
+        """
+        strides = tuple(self.output_strides)
+        lists = tuple(tuple(item) for item in self.controllers if isinstance(item, list))
+        if lists:
+            return DecoderChoices.of_stages(lists, strides)
+        return DecoderChoices(tuple(item for item in self.controllers if isinstance(item, int)), strides)
 
 
 class SpaceDocument(_Part):
@@ -82,6 +104,7 @@ class SpaceDocument(_Part):
         classes: width of the head, or of the scores.
         channels: of the image.
         decoders: makes it a segmentation space.
+        members: encodings of the only members; one without a decoder stands for it with every decoder.
     """
 
     schema_version: Literal[1]
@@ -94,6 +117,7 @@ class SpaceDocument(_Part):
     classes: Annotated[int, Field(ge=1, le=100_000)] | None = None
     channels: Annotated[int, Field(ge=1, le=64)] = 3
     decoders: DecoderFields | None = None
+    members: Annotated[list[_Encoding], Field(min_length=1, max_length=10_000)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> SpaceDocument:
@@ -114,7 +138,8 @@ class SpaceDocument(_Part):
         stage = f"1x{self.widths[0]}" if self.family == "shuffle" else str(self.widths[0])
         text = "/".join([",".join(options), stage, stage, stage])
         if self.decoders is not None:
-            text += f"+seg:{','.join([str(self.decoders.controllers[0])] * 3)}:d{self.decoders.output_strides[0]}"
+            first = ",".join(str(widths[0]) for widths in self.decoders.choices.stages)
+            text += f"+seg:{first}:d{self.decoders.output_strides[0]}"
         return text
 
 
@@ -137,7 +162,7 @@ class FileSpace(ChainSpace):
         chosen = document.decoders
         decoders = None
         if chosen is not None:
-            decoders = DecoderChoices(tuple(chosen.controllers), tuple(chosen.output_strides))
+            decoders = chosen.choices
         size = (document.default_input.width, document.default_input.height)
         template = Architecture.parse(document.template)
         depth = document.max_depth if max_depth is None else max_depth
@@ -203,8 +228,44 @@ def parse_space(document: Any, max_depth: int | None, origin: str, *, source: st
         fields = SpaceDocument.model_validate(document)
     except ValidationError as error:
         raise FileFormatError(f"{origin}: {first_problem(error)}", hint=_HINT) from error
+    kind = FileSpace if fields.members is None else _member_space()
     try:
-        space = FileSpace(fields, source=source)
+        space = kind(fields, source=source)
     except InputError as error:
         raise FileFormatError(f"{origin}: {error}", hint=error.hint or _HINT) from error
-    return space if max_depth is None else FileSpace(fields, max_depth, source)
+    return space if max_depth is None else kind(fields, max_depth, source)
+
+
+def _member_space() -> type[FileSpace]:
+    from dfmobile.architecture.spaces.members import MemberSpace  # it builds on this module
+
+    return MemberSpace
+
+
+def space_document(space: ChainSpace, name: str) -> dict[str, Any]:
+    """Return the document that describes a space, under another name and without ``members``.
+
+    Args:
+        space: registered or from a file.
+        name: as the document is to call it.
+    """
+    template = space.template
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "family": template.family,
+        "widths": list(space.widths),
+        "max_depth": space.max_depth,
+        "default_input": {"width": space.default_input[0], "height": space.default_input[1]},
+        "stem": [{"width": width, "stride": stride} for width, stride in template.stem],
+        "classes": template.classes,
+        "channels": template.in_channels,
+    }
+    if space.decoders is not None:
+        document["decoders"] = {
+            "controllers": list(space.decoders.controllers)
+            if space.decoders.by_stage is None
+            else [list(widths) for widths in space.decoders.by_stage],
+            "output_strides": list(space.decoders.output_strides),
+        }
+    return document
