@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN_FOLDER ?= quickstart-run
+WORKERS ?= 2
 TORCH ?= torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -43,11 +44,12 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 quickstart: $(VENV)/.quickstart
 	$(BIN)/dfmobile quickstart --output $(RUN_FOLDER)
 
+# Whole files go to two processes: what a file sets up once stays with it. WORKERS=0: all in this process.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
