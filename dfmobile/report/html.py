@@ -181,12 +181,17 @@ def _latency_text(predicted_ms: float, measured_ms: float | None) -> str:
     return f"{_latency(predicted_ms, measured_ms)} {'predicted' if measured_ms is None else 'measured'}"
 
 
+def _range_text(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return f"{numbers.ms(high)} or less" if high is not None else f"{numbers.ms(low or 0.0)} or more"
+    return f"{numbers.ms(low)} to {numbers.ms(high)}"
+
+
 def _progress_text(data: ReportData) -> str:
     low, high = data.latency_range
     parts = [f"{numbers.count(data.space_size)} architectures are in the space {data.space}"]
     if low is not None or high is not None:
-        ends = f"{'any' if low is None else numbers.ms(low)} to {'any' if high is None else numbers.ms(high)}"
-        parts.append(f"{numbers.count(data.candidates)} of them are candidates, with a predicted latency within {ends}")
+        parts.append(f"{numbers.count(data.candidates)} of them are candidates, predicted at {_range_text(low, high)}")
     elif data.candidates < data.space_size:
         parts.append(f"{numbers.count(data.candidates)} of them are candidates: the evaluator can evaluate no others")
     parts.append(f"{numbers.count(len(data.evaluated))} were evaluated")
