@@ -4,7 +4,8 @@ Run: ``python benchmarks/tabular_train.py --data cifar10_subset.tar --state FOLD
 [--slice N]``. Stop it at any time (Ctrl-C, ``kill -TERM``, even ``kill -9``): what is finished is in
 ``FOLDER/results.csv``, and the same command goes on with the rest. The order is a seeded random permutation, so a
 partial table is a uniform sample; then 2 more seeds follow for the 40 architectures nearest the front of accuracy
-over MACs. ``--status`` says how far it is, ``--pack`` writes the table that the package ships.
+over MACs. ``--status`` says how far it is, ``--pack`` writes the table that the package ships, and ``--unpack`` begins
+a state folder with it, so that another machine goes on where that table ends.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ COLUMNS = (
     "cpu_seconds",
 )
 RESULTS, CACHE, PROTOCOL = "results.csv", "data.npz", "protocol.json"
+SHIPPED_PROTOCOL = SHIPPED.with_name("df_cifar_k2.protocol.json")
 
 Row = dict[str, str]
 
@@ -149,6 +151,22 @@ def pack(rows: list[Row], path: Path) -> str:
     return f"{path}: {len(table.rows)} architectures, {len(rows)} trainings, {len(content)} bytes"
 
 
+def unpack(state: Path) -> str:
+    """Begin a state folder with what the package ships, so that another machine goes on; say what there is.
+
+    The protocol comes along and is compared with what this machine would do before anything is trained.
+    """
+    if (state / RESULTS).exists():
+        raise InputError(f"{state / RESULTS} is there already", hint="give another state folder")
+    state.mkdir(parents=True, exist_ok=True)
+    rows = list(csv.DictReader(io.StringIO(gzip.decompress(SHIPPED.read_bytes()).decode())))
+    atomic_write_json(state / PROTOCOL, read_json(SHIPPED_PROTOCOL))
+    results = ResultFile(state / RESULTS)
+    for row in rows:
+        results.append(row)
+    return f"{state / RESULTS}: {len(rows)} trainings"
+
+
 def plan(rows: list[Row]) -> list[tuple[str, int]]:
     """Return what is still to be trained, in order: (encoding, seed)."""
     space = open_space(SPACE, max_depth=DEPTH)
@@ -229,6 +247,7 @@ def main() -> None:
     parser.add_argument("--slice", type=int, metavar="N", help="end after N trainings")
     parser.add_argument("--time-budget", type=float, metavar="S", help="begin no training after S seconds")
     parser.add_argument("--pack", action="store_true", help="write the table that the package ships, and end")
+    parser.add_argument("--unpack", action="store_true", help="begin an empty state folder with that table, and end")
     parser.add_argument("--status", action="store_true", help="say how far it is, and end")
     arguments = parser.parse_args()
     state = arguments.state
@@ -241,6 +260,10 @@ def main() -> None:
             return
         if arguments.pack:
             print(pack(read_results(state / RESULTS), SHIPPED))
+            atomic_write_json(SHIPPED_PROTOCOL, read_json(state / PROTOCOL))
+            return
+        if arguments.unpack:
+            print(unpack(state))
             return
         state.mkdir(parents=True, exist_ok=True)
         with FileLock(state / RESULTS, "training into"):
