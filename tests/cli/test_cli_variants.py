@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from dfmobile.architecture.spaces import SearchSpace, open_space
 from dfmobile.cli.main import app
 from dfmobile.devices.profile import DeviceProfile, fingerprint
+from dfmobile.graph.exported import EXPORT_VERSION
 from dfmobile.latency.header import Build, TableHeader
 from dfmobile.latency.measurement import PassResult, Protocol
 from dfmobile.latency.table import LatencyTable
@@ -38,6 +39,7 @@ def make_table(path: Path, space: SearchSpace) -> None:
         granularity="block", device="local", device_fingerprint=fingerprint(PROFILE), device_summary="Made-up CPU",
         device_profile=PROFILE.model_dump(mode="json"), backend="litert", runtime="LiteRT", runtime_version="0",
         library_sha256="ab" * 32, flags={}, precision="fp32", threads=1, affinity="1", created_by="test",
+        export_version=EXPORT_VERSION,
     )  # fmt: skip
     width, height = space.default_input
     protocol = Protocol(passes=2)

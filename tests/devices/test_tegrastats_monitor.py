@@ -174,7 +174,10 @@ def test_shellcheck() -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
     script = resources.files("dfmobile.devices").joinpath("tegrastats_monitor.sh").read_bytes()
-    done = subprocess.run(["shellcheck", "-s", "sh", "-"], input=script, capture_output=True, check=False)
+    # SC2317: older versions do not see that a trap calls what looks unreachable.
+    done = subprocess.run(
+        ["shellcheck", "-s", "sh", "-e", "SC2317", "-"], input=script, capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stdout.decode()
 
 

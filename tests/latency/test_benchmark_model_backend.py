@@ -26,7 +26,7 @@ import pytest
 from batch_double import RecordingBatch
 from typer.testing import CliRunner
 
-from dfmobile.cli import search
+from dfmobile.cli import campaigns
 from dfmobile.cli.main import app
 from dfmobile.devices.batch import Batch, BatchItem, BatchSettings, RunOnDevice
 from dfmobile.devices.device import Device, open_device
@@ -484,23 +484,23 @@ def test_its_version_is_what_is_known(tmp_path: Path) -> None:
 
 
 def test_a_search_without_the_tool_ends_unmeasured_and_one_with_a_wrong_option_does_not_begin() -> None:
-    assert "needs the option binary" in search._unmeasurable("benchmark_model", {}, asked=False)
-    assert search._unmeasurable("benchmark_model", {"binary": "x"}, asked=True) == ""
-    assert search._unmeasurable("recorded", {}, asked=True) == ""
+    assert "needs the option binary" in campaigns.unmeasurable_because("benchmark_model", {}, asked=False)
+    assert campaigns.unmeasurable_because("benchmark_model", {"binary": "x"}, asked=True) == ""
+    assert campaigns.unmeasurable_because("recorded", {}, asked=True) == ""
     for options, asked in (({}, True), ({"colour": "red"}, False)):
         with pytest.raises(InputError):
-            search._unmeasurable("benchmark_model", options, asked=asked)
+            campaigns.unmeasurable_because("benchmark_model", options, asked=asked)
 
 
 def test_a_boundary_is_not_re_measured_by_other_options_than_the_tables(tmp_path: Path) -> None:
     device = phone()
     header = TableHeader.of(double(tmp_path, logs.GPU_WHOLE, device=device, processor="gpu"))
-    assert search._unlike_the_table(header, double(tmp_path, logs.GPU_WHOLE, device=device, processor="gpu")) == ""
-    why = search._unlike_the_table(header, double(tmp_path, logs.NEW, device=device, cluster="little"))
+    assert campaigns._unlike_the_table(header, double(tmp_path, logs.GPU_WHOLE, device=device, processor="gpu")) == ""
+    why = campaigns._unlike_the_table(header, double(tmp_path, logs.NEW, device=device, cluster="little"))
     assert "flag processor is gpu in the table and cpu now" in why
     assert "affinity is f0 in the table and 0f now" in why
     elsewhere = header.model_copy(update={"device_fingerprint": "another phone's"})
-    assert search._unlike_the_table(elsewhere, double(tmp_path, logs.NEW, device=device)) == ""
+    assert campaigns._unlike_the_table(elsewhere, double(tmp_path, logs.NEW, device=device)) == ""
 
 
 def test_options_of_other_backends() -> None:
