@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from dfmobile.cli.common import InputOption, JsonOption, handled, print_json, print_table
-from dfmobile.cli.inference import CalibrationOption, JobsOption, RunnerThreadsOption, open_model
+from dfmobile.cli.inference import (
+    CalibrationOption,
+    JobsOption,
+    ModelOption,
+    RunnerPrecisionOption,
+    RunnerThreadsOption,
+    RuntimeOption,
+    WeightsOption,
+    open_model,
+)
 from dfmobile.cli.progress import ProgressLine
 
 
@@ -26,23 +35,16 @@ def evaluate(
     architecture: Annotated[
         str | None, typer.Argument(metavar="ARCH", help="Zoo name, encoding text or .json file; not with --model.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights (.npz).")] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="FILE", help="Instead of both: a .tflite, .onnx or .param that export wrote."),
-    ] = None,
+    weights: WeightsOption = None,
+    model: ModelOption = None,
     split: Annotated[str, typer.Option("--split", help="Of the tree.")] = "val",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="So many images, evenly spaced.")] = None,
     upsampling: Annotated[
         str, typer.Option("--upsampling", help="To the label maps' size: of scores (bilinear) or labels (nearest).")
     ] = "scores",
     input: InputOption = None,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help="litert (default), onnxruntime, torch or ncnn.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="fp32 (default), fp16, or int8 (needs --calibration).")
-    ] = None,
+    runtime: RuntimeOption = None,
+    precision: RunnerPrecisionOption = None,
     calibration: CalibrationOption = None,
     threads: RunnerThreadsOption = 1,
     jobs: JobsOption = None,

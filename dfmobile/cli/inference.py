@@ -12,6 +12,15 @@ from dfmobile.cli.common import parse_size, say
 if TYPE_CHECKING:
     from dfmobile.accuracy.inference import InferenceModel
 
+WeightsOption = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights (.npz).")]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="FILE", help="Instead of both: a .tflite, .onnx or .param that export wrote."),
+]
+RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="litert (default), onnxruntime, torch or ncnn.")]
+RunnerPrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="fp32 (default), fp16, or int8 (needs --calibration).")
+]
 CalibrationOption = Annotated[
     Path | None, typer.Option("--calibration", metavar="DIR", help="int8: images or .npy files of typical inputs.")
 ]
@@ -42,7 +51,7 @@ def open_model(
 
     if model is not None:
         given = {
-            "--arch": architecture,
+            "ARCH": architecture,
             "--weights": weights,
             "--runtime": runtime,
             "--precision": precision,
@@ -57,7 +66,8 @@ def open_model(
             )
         return note_preprocessing(model_of_file(model))
     if architecture is None or weights is None:
-        raise InputError("which network?", hint="give --arch ARCH and --weights FILE, or --model FILE")
+        lacks = "which network?" if architecture is None else f"which weights of {architecture}?"
+        raise InputError(lacks, hint="give an ARCH and --weights FILE, or --model FILE")
     resolved = resolve(architecture)
     found = zoo.find(architecture)
     default = (zoo.get(found).width, zoo.get(found).height) if found else zoo.default_input(resolved)

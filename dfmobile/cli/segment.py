@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfmobile.cli.common import EXIT_FAILED, InputOption, JsonOption, handled, print_json, report_error
-from dfmobile.cli.inference import CalibrationOption, JobsOption, RunnerThreadsOption, open_model
+from dfmobile.cli.inference import (
+    CalibrationOption,
+    JobsOption,
+    ModelOption,
+    RunnerPrecisionOption,
+    RunnerThreadsOption,
+    RuntimeOption,
+    WeightsOption,
+    open_model,
+)
 from dfmobile.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -28,18 +37,11 @@ def segment(
     architecture: Annotated[
         str | None, typer.Option("--arch", metavar="ARCH", help="Zoo name, encoding text or .json file.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights (.npz).")] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="FILE", help="Instead of both: a .tflite, .onnx or .param that export wrote."),
-    ] = None,
+    weights: WeightsOption = None,
+    model: ModelOption = None,
     input: InputOption = None,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help="litert (default), onnxruntime, torch or ncnn.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="fp32 (default), fp16, or int8 (needs --calibration).")
-    ] = None,
+    runtime: RuntimeOption = None,
+    precision: RunnerPrecisionOption = None,
     calibration: CalibrationOption = None,
     threads: RunnerThreadsOption = 1,
     jobs: JobsOption = None,

@@ -44,7 +44,7 @@ trap 'exit 143' TERM
 
 # --- The source, by an apt configuration of our own: this machine's, with its sources' sources added.
 mkdir -p "$work/apt/sources" "$work/apt/lists/partial" "$work/apt/archives/partial" "$work/packages" \
-    "$work/root" "$work/source"
+    "$work/unpacked" "$work/source"
 for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
     [ -r "$list" ] || continue
     sed -n 's/^[[:space:]]*deb[[:space:]]\(.*\)$/deb \1\ndeb-src \1/p' "$list" \
@@ -73,7 +73,7 @@ version=$(private apt-cache showsrc android-platform-tools 2>/dev/null |
     private apt-get download android-libboringssl android-libboringssl-dev android-platform-system-core-headers
 ) >"$work/log" 2>&1 || skip "its source or BoringSSL cannot be fetched: $(tail -n 1 "$work/log")"
 for package in "$work"/packages/*.deb; do
-    dpkg-deb -x "$package" "$work/root"
+    dpkg-deb -x "$package" "$work/unpacked"
 done
 source=$work/source
 tar -xf "$work"/packages/*.orig.tar.* -C "$source" --strip-components=1
@@ -118,7 +118,7 @@ extern "C" void fs_config(const char*, int, const char*, unsigned*, unsigned*, u
 END
 
 # --- Compilation
-libraries=$(dirname "$(find "$work/root" -name libcrypto.so.0 | head -n 1)")
+libraries=$(dirname "$(find "$work/unpacked" -name libcrypto.so.0 | head -n 1)")
 [ -e "$libraries/libcrypto.so" ] || skip "BoringSSL's library is not where it should be"
 cat >"$work/flags" <<END
 -O1 -w -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DADB_HOST=0 -DALLOW_ADBD_ROOT=0 -DALLOW_ADBD_NO_AUTH
@@ -126,7 +126,7 @@ cat >"$work/flags" <<END
 -I$shims -I$core/adb -I$core/adb/daemon/include -I$core/adb/adbconnection/include -I$core/base/include
 -I$core/libcutils/include -I$core/liblog/include -I$core/include -I$core/diagnose_usb/include
 -I$core/libcrypto_utils/include -I$core/libasyncio/include -I$source/frameworks/native/libs/adbd_auth/include
--I$work/root/usr/include/android
+-I$work/unpacked/usr/include/android
 END
 sources() {
     folder=$1
