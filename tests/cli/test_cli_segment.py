@@ -74,7 +74,7 @@ def test_segment_prints_one_document_and_tells_bad_pictures(weights: Path, tmp_p
     assert (tmp_path / "again" / "0_labels.png").is_file()
     plain = run("segment", source / "0.png", *network, "-o", tmp_path / "again", "--resume")
     assert plain.exit_code == 0
-    assert "1 pictures labelled" in plain.stdout
+    assert "1 picture labelled" in plain.stdout
 
 
 def test_segment_takes_a_model_file(weights: Path, tmp_path: Path) -> None:
