@@ -94,9 +94,8 @@ def segment(
 
 def _print(summary: dict[str, object], output: Path, seconds: float) -> None:
     what = f"{summary['encoding'] or 'the model'} on {summary['runtime']}, {summary['precision']}"
-    typer.echo(
-        f"{output}: {summary['pictures']} picture{'' if summary['pictures'] == 1 else 's'} labelled by {what}, {seconds:.1f} s"
-    )
+    pictures = "1 picture" if summary["pictures"] == 1 else f"{summary['pictures']} pictures"
+    typer.echo(f"{output}: {pictures} labelled by {what}, {seconds:.1f} s")
     shares = summary["shares"]
     if isinstance(shares, dict):
         largest = sorted(shares.items(), key=lambda item: -item[1])[:5]
