@@ -38,7 +38,10 @@ _NO_NAME = {
 }
 
 
-def text(value: str | None, limit: int = 200) -> str | None:
+MAX_WORD = 200
+
+
+def text(value: str | None, limit: int = MAX_WORD) -> str | None:
     """Return one bounded line, or None for nothing."""
     line = " ".join((value or "").split())
     return line[:limit] or None
@@ -76,7 +79,8 @@ def _os_release(content: str) -> dict[str, str]:
 def device_tree(files: SystemFiles) -> tuple[str | None, list[str]]:
     """Return the board's model and its ``compatible`` names, the board's first and the SoC's last."""
     for base in ("/proc/device-tree", "/sys/firmware/devicetree/base"):
-        names = (files.read(f"{base}/compatible") or "").split()
+        # Bounded as all that a device says of itself: a profile takes no longer words.
+        names = [name[:MAX_WORD] for name in (files.read(f"{base}/compatible") or "").split()]
         model = text(files.read(f"{base}/model"))
         if names or model:
             return model, names[:20]
@@ -107,9 +111,10 @@ def soc(files: SystemFiles, info: CpuInfo, properties: Mapping[str, str] | None 
     family, machine = text(files.read(f"{base}/family")), text(files.read(f"{base}/machine"))
     stated = (machine, text(files.read(f"{base}/chip_name")), text(info.common.get("hardware")))
     names = [name for name in stated if name and name.casefold() not in _NO_NAME]
-    hardware = re.search(r"\b(SDM|SM|MSM|QCS|MT|EXYNOS|KIRIN)\w*\d+\w*$", info.common.get("hardware", ""), re.I)
+    found = re.search(r"\b(SDM|SM|MSM|QCS|MT|EXYNOS|KIRIN)\w*\d+\w*$", info.common.get("hardware", ""), re.I)
+    hardware = None if found is None else found[0][:MAX_WORD]
     if hardware is not None:
-        names.append(hardware[0])
+        names.append(hardware)
     names += [name.rpartition(",")[2] for name in device_tree(files)[1]]
     part = module_part(device_tree(files)[1])  # of a Jetson on any carrier board
     names += [part] if part is not None else []
@@ -118,7 +123,7 @@ def soc(files: SystemFiles, info: CpuInfo, properties: Mapping[str, str] | None 
         names += [name for name in stated_by_android if name and name.casefold() not in _NO_NAME]
         unique = list(dict.fromkeys(names))
         # The first property is made for this; soc0 may give a code name ("KALAMA"); a platform may be a whole series.
-        chip = stated_by_android[0] or machine or (hardware[0] if hardware else None) or next(iter(unique), None)
+        chip = stated_by_android[0] or machine or hardware or next(iter(unique), None)
         if chip and family and family.casefold() not in chip.casefold() and family.casefold() not in _NO_NAME:
             chip = f"{family} {chip}"
         return chip, unique

@@ -298,13 +298,22 @@ FILES = {
 }
 
 
+ODD = ("", "-1", "0", "9" * 40, "\x1b[31m", "exit 0", "x" * 2000, "0-4000", "NC")
+
+
+@pytest.mark.parametrize("path", sorted(FILES))
+def test_one_damaged_file_never_breaks_the_probe(path: str) -> None:
+    for text in ODD:
+        view = RecordedFiles({**FILES, path: text})
+        profile = with_board_facts(profile_from_files(view), view)
+        assert parse_profile(dump_profile(profile).encode(), "x") == profile
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_damaged_files_never_break_the_probe(data: st.DataObject) -> None:
     files = dict(FILES)
-    odd = st.sampled_from(["", "-1", "0", "9" * 40, "\x1b[31m", "exit 0", "x" * 2000, "0-4000", "NC"]) | st.text(
-        max_size=40
-    )
+    odd = st.sampled_from(ODD) | st.text(max_size=40)
     for path in data.draw(st.lists(st.sampled_from(sorted(FILES)), max_size=8)):
         files[path] = data.draw(odd | st.text(max_size=40))
     view = RecordedFiles(files)
